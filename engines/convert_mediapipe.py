@@ -1,0 +1,271 @@
+"""Takes MediaPipe's face networks out of its wheel and writes them as ONNX.
+
+    python -m venv /tmp/convert
+    /tmp/convert/bin/pip install tensorflow-cpu==2.21.0 tf2onnx==1.17.0 onnx==1.23.2 \
+        onnxruntime==1.32.0
+    pip download --no-deps mediapipe==0.10.21
+    /tmp/convert/bin/python engines/convert_mediapipe.py mediapipe-0.10.21-*.whl
+
+The files come out with float32 NCHW inputs, any batch size, and weights in half precision, which
+is how the wheel stores them, so nothing is rounded. Each is compared with TensorFlow Lite's own
+interpreter before it is written.
+"""
+
+import argparse
+import hashlib
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+import onnxruntime
+import tensorflow as tf
+import tf2onnx
+from onnx import helper, numpy_helper
+from tensorflow.lite.python import schema_py_generated as schema
+from tensorflow.lite.tools import flatbuffer_utils
+
+
+@dataclass(frozen=True)
+class Network:
+    """Where a network lies in the wheel and what its outputs are called and shaped here."""
+
+    member: str
+    name: str
+    size: int
+    low: float  # the least value of a pixel at the input; the greatest is always 1
+    outputs: dict[str, tuple[int, ...]]
+    convolutional: bool = False  # takes any multiple of 32 as height and width
+
+
+NETWORKS = (
+    Network(
+        "mediapipe/modules/face_detection/face_detection_short_range.tflite",
+        "face_detection_short_range",
+        128,
+        -1.0,
+        {"boxes": (-1, 16), "logits": (-1, 1)},
+    ),
+    Network(
+        "mediapipe/modules/face_detection/face_detection_full_range_sparse.tflite",
+        "face_detection_full_range",
+        192,
+        -1.0,
+        {"boxes": (-1, 16), "logits": (-1, 1)},
+        convolutional=True,
+    ),
+    Network(
+        "mediapipe/modules/face_landmark/face_landmark.tflite",
+        "face_landmark",
+        192,
+        0.0,
+        {"points": (468, 3), "logits": (1,)},
+    ),
+)
+
+
+def densify(tflite: bytes) -> bytes:
+    """The same model without DENSIFY operators; tf2onnx knows neither these nor sparse tensors."""
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(tflite))
+    (graph,) = model.subgraphs
+    dense_of: dict[int, int] = {}
+    kept = []
+    for operator in graph.operators:
+        code = model.operatorCodes[operator.opcodeIndex]
+        if max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.DENSIFY:
+            dense_of[operator.outputs[0]] = operator.inputs[0]
+        else:
+            kept.append(operator)
+    graph.operators = kept
+    for operator in kept:
+        operator.inputs = np.array([dense_of.get(i, i) for i in operator.inputs], np.int32)
+    for tensor in graph.tensors:
+        if tensor.sparsity is not None:
+            buffer = model.buffers[tensor.buffer]
+            values = np.frombuffer(bytes(buffer.data), np.float16)
+            buffer.data = np.frombuffer(_dense(tensor, values).tobytes(), np.uint8)
+            tensor.sparsity = None
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _dense(tensor: schema.TensorT, values: np.ndarray) -> np.ndarray:
+    """The full array of a sparse tensor whose last axis alone is compressed (CSR)."""
+    *outer, last = tensor.sparsity.dimMetadata
+    plain = list(tensor.sparsity.traversalOrder) == list(range(len(tensor.shape)))
+    if not plain or any(axis.format for axis in outer) or not last.format:
+        raise ValueError(f"{tensor.name}: only the last axis of a sparse tensor may be compressed")
+    starts = np.asarray(last.arraySegments.values)
+    columns = np.asarray(last.arrayIndices.values)
+    dense = np.zeros((len(starts) - 1, tensor.shape[-1]), np.float16)
+    dense[np.repeat(np.arange(len(dense)), np.diff(starts)), columns] = values
+    return dense.reshape(tensor.shape)
+
+
+def convert(tflite: bytes, network: Network) -> onnx.ModelProto:
+    """The network as ONNX: input `image` (N, 3, size, size), outputs as `network` names them."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(tflite)
+        source = tf.lite.Interpreter(str(path)).get_input_details()[0]["name"]
+        model, _ = tf2onnx.convert.from_tflite(str(path), opset=17, inputs_as_nchw=[source])
+    free_the_batch(model)
+    reshape_outputs(model, network.outputs)
+    rename_input(model, network)
+    drop_unused(model)
+    halve_constants(model)
+    model.producer_name, model.doc_string = "stream-unmask engines/convert_mediapipe.py", ""
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def free_the_batch(model: onnx.ModelProto) -> None:
+    """Makes every constant shape say "as many as come in" where it said one."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Reshape":
+            shape = numpy_helper.to_array(constants[node.input[1]]).copy()
+            shape[0] = 0  # copied from the input
+            if len(shape) == 3:
+                shape[1] = -1  # anchors: as many as the picture's size makes
+            _replace(model, node, 1, shape)
+        elif node.op_type == "Resize" and len(node.input) == 4:
+            _scales_for_sizes(model, node)
+    del model.graph.value_info[:]
+
+
+def _scales_for_sizes(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+    """Turns a resize to a fixed shape, batch of one included, into one by factors."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    shapes = {
+        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in onnx.shape_inference.infer_shapes(model).graph.value_info
+    }
+    sizes = numpy_helper.to_array(constants[node.input[3]])
+    factors = sizes / np.array(shapes[node.input[0]])
+    del node.input[3]
+    _replace(model, node, 2, np.array([1, *factors[1:]], np.float32))
+
+
+def _replace(model: onnx.ModelProto, node: onnx.NodeProto, index: int, value: np.ndarray) -> None:
+    """Gives one node a constant of its own at an input."""
+    name = f"{node.name}/{index}"
+    model.graph.initializer.append(numpy_helper.from_array(value, name))
+    node.input[index] = name
+
+
+def reshape_outputs(model: onnx.ModelProto, outputs: dict[str, tuple[int, ...]]) -> None:
+    """Appends a reshape to every output, which also gives it its name here."""
+    sources = [output.name for output in model.graph.output]
+    del model.graph.output[:]
+    for source, (name, shape) in zip(sources, outputs.items(), strict=True):
+        node = helper.make_node("Reshape", [source, ""], [name], name=f"reshape_{name}")
+        _replace(model, node, 1, np.array([0, *shape], np.int64))
+        model.graph.node.append(node)
+        model.graph.output.append(
+            helper.make_tensor_value_info(
+                name, onnx.TensorProto.FLOAT, ["batch", *("anchors" if n < 0 else n for n in shape)]
+            )
+        )
+
+
+def rename_input(model: onnx.ModelProto, network: Network) -> None:
+    """Calls the input `image` and frees its axes."""
+    old = model.graph.input[0].name
+    del model.graph.input[:]
+    sides = ["height", "width"] if network.convolutional else [network.size] * 2
+    shape = ["batch", 3, *sides]
+    model.graph.input.append(helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, shape))
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name == old:
+                node.input[index] = "image"
+
+
+def drop_unused(model: onnx.ModelProto) -> None:
+    """Removes the constants that no node takes any more."""
+    used = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def halve_constants(model: onnx.ModelProto) -> None:
+    """Stores in float16, with a cast behind it, every weight that this does not change."""
+    casts = []
+    for tensor in model.graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        half = value.astype(np.float16)
+        small = value.size < 16 or value.dtype != np.float32
+        if small or not np.array_equal(half.astype(np.float32), value):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_half"))
+        casts.append(
+            helper.make_node(
+                "Cast", [f"{name}_half"], [name], name=f"{name}_cast", to=onnx.TensorProto.FLOAT
+            )
+        )
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+
+
+def greatest_difference(tflite: bytes, model: onnx.ModelProto, network: Network) -> float:
+    """How far the ONNX network, run on a batch of three, is off TensorFlow Lite, at most.
+
+    In units of the output's own spread (its standard deviation), over noise, a ramp and grey.
+    """
+    reference = tf.lite.Interpreter(model_content=tflite)
+    reference.allocate_tensors()
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    side = network.size
+    noise = np.random.default_rng(0).random((side, side, 3))
+    ramp = np.broadcast_to(np.linspace(0, 1, side)[:, None, None], noise.shape)
+    batch = np.stack([noise, ramp, np.full_like(noise, 0.5)])
+    batch = (network.low + (1 - network.low) * batch).astype(np.float32)
+    ours = session.run(None, {"image": np.ascontiguousarray(batch.transpose(0, 3, 1, 2))})
+    worst = 0.0
+    for index, picture in enumerate(batch):
+        reference.set_tensor(reference.get_input_details()[0]["index"], picture[None])
+        reference.invoke()
+        for details, output in zip(reference.get_output_details(), ours, strict=True):
+            theirs = reference.get_tensor(details["index"]).reshape(output[index].shape)
+            scale = max(float(theirs.std()), 1.0)
+            worst = max(worst, float(np.abs(theirs - output[index]).max()) / scale)
+    return worst
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("wheel", type=Path, help="mediapipe-0.10.21-...whl")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    options = parser.parse_args()
+    print(f"{options.wheel.name}: SHA-256 {_sha256(options.wheel.read_bytes())}")
+    for network in NETWORKS:
+        original = zipfile.ZipFile(options.wheel).read(network.member)
+        tflite = densify(original)
+        model = convert(tflite, network)
+        difference = greatest_difference(original, model, network)
+        if difference > 1e-3:
+            print(f"{network.name}: off TensorFlow Lite by {difference:.2g}", file=sys.stderr)
+            return 1
+        data = model.SerializeToString()
+        (options.output / f"{network.name}.onnx").write_bytes(data)
+        print(f"{network.member}: SHA-256 {_sha256(original)}")
+        print(f"{network.name}.onnx: {len(data):,} bytes, SHA-256 {_sha256(data)}")
+        print(f"  differs from TensorFlow Lite by at most {difference:.2g}")
+    print("done")
+    return 0
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Opens an engine on the best backend that this machine has, or on the one that was asked for."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from stream_unmask.backends.artefacts import engine_path
+from stream_unmask.backends.engine import Engine, EngineSpec, Tensor, TensorSpec
+from stream_unmask.errors import BackendError
+
+__all__ = ["BACKENDS", "Engine", "EngineSpec", "Tensor", "TensorSpec", "installed", "open_engine"]
+
+# Name of the backend (and of its file here) -> extra to install, in the order of preference.
+BACKENDS = {"openvino": None, "onnxruntime": "onnxruntime"}
+
+
+def installed() -> tuple[str, ...]:
+    """The backends whose library is installed, best first."""
+    return tuple(name for name in BACKENDS if find_spec(name) is not None)
+
+
+def open_engine(
+    spec: EngineSpec, backend: str = "auto", device: str = "auto", path: Path | None = None
+) -> Engine:
+    """The engine of `spec`, ready to run.
+
+    backend: a name in BACKENDS or "auto", which takes the first that works. device: "auto", "cpu"
+    or "gpu". path: an ONNX file instead of the shipped one. BackendError names every backend that
+    was tried with its reason, one line each.
+    """
+    if backend != "auto" and backend not in BACKENDS:
+        raise BackendError(f"There is no backend {backend!r}; choose from {', '.join(BACKENDS)}.")
+    path = path or engine_path(spec.name)
+    reasons = []
+    for name in BACKENDS if backend == "auto" else (backend,):
+        try:
+            return _open(name, spec, path, device)
+        except BackendError as error:
+            reasons.append(f"{name}: {error}")
+    raise BackendError("\n".join([f"No backend could open {path.name}.", *reasons]))
+
+
+def _open(name: str, spec: EngineSpec, path: Path, device: str) -> Engine:
+    if find_spec(name) is None:
+        extra = BACKENDS[name]
+        package = f"stream-unmask[{extra}]" if extra else "stream-unmask"
+        raise BackendError(f"not installed; pip install '{package}' brings it")
+    module = import_module(f"stream_unmask.backends.{name}")
+    engine: Engine = module.open_engine(spec, path, device)
+    return engine

@@ -1,0 +1,120 @@
+"""Places MediaPipe's face mesh, 468 points, on faces whose whereabouts are known."""
+
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from stream_unmask.backends.engine import Engine, EngineSpec, Tensor, TensorSpec
+from stream_unmask.faces.detector import distinct
+from stream_unmask.faces.geometry import Affine, apply
+from stream_unmask.types import Face, Image, Points
+
+FACE_LANDMARK = EngineSpec(
+    "face_landmark",
+    inputs=(TensorSpec("image", (None, 3, 192, 192)),),
+    outputs=(TensorSpec("points", (None, 468, 3)), TensorSpec("logits", (None, 1))),
+    precise=True,
+)
+
+_SIDE = 192
+_GROW = 1.5  # side of the square that the network sees, in sides of the face's box
+MIN_SCORE = 0.5  # a face
+_BONUS = 0.05  # brings the confirmation, which parts best at 0.45, to the same scale
+
+# The outlines of both eyes in the mesh, image-left first. Their mean hardly moves in a blink and
+# shakes less than any two corners.
+_EYES = (
+    (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
+    (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),
+)
+_OUTER_CORNERS = (33, 263)
+
+
+class Landmarker:
+    """Places the mesh on faces."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __call__(self, image: Image, faces: tuple[Face, ...]) -> tuple[Face, ...]:
+        """Those of the detector's faces that really are faces, with mesh and its eyes and box.
+
+        The mesh is placed twice, because the detector's box is rough: the second time halves the
+        spread of the eyes that a shaken box causes. score: the presence that the network states
+        or, where that is more, how well mesh and detector confirm each other.
+        """
+        rough = self.place(image, faces)
+        meshes = self.place(image, rough)
+        scored = (
+            replace(mesh, score=max(mesh.score, _confirmation(face, mesh)))
+            for face, mesh in zip(faces, meshes, strict=True)
+        )
+        return distinct(face for face in scored if face.score >= MIN_SCORE)
+
+    def place(self, image: Image, faces: tuple[Face, ...]) -> tuple[Face, ...]:
+        """Every face with a new mesh, looked for around its old one, or its box if it has none.
+
+        score: the presence that the network states, from 0 to 1. It trusts bare faces; a mask,
+        glasses or a cap can take it down to 0.001 although the mesh sits well.
+        """
+        if not faces:
+            return ()
+        regions = [_region(face) for face in faces]
+        points, logits = self._engine(np.stack([_look(image, region) for region in regions]))
+        return tuple(
+            _with_mesh(face, apply(region, mesh[:, :2] - 0.5), float(logit))
+            for face, region, mesh, logit in zip(faces, regions, points, logits[:, 0], strict=True)
+        )
+
+
+def _confirmation(face: Face, mesh: Face) -> float:
+    """How sure detector and mesh are together that this is a face, 0..1.
+
+    The detector's score, less the distance between its eyes and the mesh's in sides of the box.
+    Over 226 doubtful detections in masked photographs and clips, looked at one by one, this parts
+    faces from ears, wheels and hair far better than the stated presence.
+    """
+    side = max(mesh.box[2] - mesh.box[0], mesh.box[3] - mesh.box[1], 1e-6)
+    distance = float(np.linalg.norm(face.eyes - mesh.eyes, axis=1).mean())
+    return min(max(face.score - distance / side + _BONUS, 0.0), 1.0)
+
+
+def _region(face: Face) -> Affine:
+    """The affine from network pixels to the upright square in the frame around a face."""
+    left, right = face.eyes if face.mesh is None else face.mesh[list(_OUTER_CORNERS)]
+    axis = right - left
+    angle = math.atan2(axis[1], axis[0])
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    if face.mesh is None:
+        x0, y0, x1, y1 = face.box
+        centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+        side = max(x1 - x0, y1 - y0)
+    else:
+        upright = face.mesh @ turn
+        low, high = upright.min(0), upright.max(0)
+        centre = turn @ ((low + high) / 2)
+        side = float((high - low).max())
+    linear = turn * (_GROW * side / _SIDE)
+    return np.column_stack([linear, centre - linear @ np.full(2, (_SIDE - 1) / 2)])
+
+
+def _look(image: Image, region: Affine) -> Tensor:
+    """The square of a region as (3, 192, 192) from 0 to 1."""
+    pixels = cv2.warpAffine(
+        image,
+        region,
+        (_SIDE, _SIDE),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(255)
+
+
+def _with_mesh(face: Face, mesh: Points, logit: float) -> Face:
+    low, high = mesh.min(0), mesh.max(0)
+    eyes = np.stack([mesh[list(outline)].mean(0) for outline in _EYES])
+    score = 1 / (1 + math.exp(-min(max(logit, -100.0), 100.0)))
+    box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
+    return Face(box, eyes, score, mesh, face.track)

@@ -1,0 +1,184 @@
+"""Follows faces from frame to frame and gives each person a number that stays.
+
+Every frame, the mesh of each face is placed anew around that of the frame before. The detector,
+which costs several times as much, runs every few frames, after a cut and when a face gets lost;
+it brings in new faces and vouches for those whose presence the landmark network doubts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_unmask.faces.detector import covers, weight
+from stream_unmask.faces.landmarks import MIN_SCORE, Landmarker
+from stream_unmask.faces.smoothing import SteadyEyes
+from stream_unmask.types import Face, Image
+
+_NEAR = 0.6  # the farthest two centres of the same person lie apart, in sides of the box
+_SIZES = 1.7  # the most that the same person's box grows or shrinks between two looks
+_MEMORY = 30  # frames for which the number of a lost face is kept
+_CUT = 0.55  # correlation of two frames below which they show different scenes
+
+
+@dataclass(slots=True)
+class _Track:
+    """A person: the latest mesh and what speaks for it."""
+
+    number: int
+    face: Face
+    steady: SteadyEyes = field(default_factory=SteadyEyes)
+    doubtful: bool = False  # the landmark network sees no face where the mesh is
+    unproven: int = 0  # frames since presence or the detector last spoke for the face
+    lost: int = 0  # frames since it was last shown; 0 while it is
+
+
+class Tracker:
+    """Finds and follows the faces of one video, frame by frame; a new video takes a new object.
+
+    detector: the faces of a picture, as `Detector` gives them. every: frames from one detection
+    to the next. A face without any proof for twice that long is lost; its number is kept for
+    30 frames more, in case it turns up again nearby.
+    """
+
+    def __init__(
+        self, detector: Callable[[Image], tuple[Face, ...]], landmarker: Landmarker, every: int = 5
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, not {every}")
+        self._detector = detector
+        self._landmarker = landmarker
+        self._every = every
+        self._tracks: list[_Track] = []
+        self._next_number = 0
+        self._since_detection = every
+        self._thumbnail: NDArray[np.float32] | None = None
+
+    def __call__(self, image: Image) -> tuple[Face, ...]:
+        """The faces of the next frame (H, W, 3), with mesh, steadied eyes and track number."""
+        if self._is_cut(image):
+            self._tracks = []
+            self._since_detection = self._every
+        alarm = self._follow(image)
+        self._since_detection += 1
+        if alarm or self._since_detection >= self._every:
+            self._detect(image)
+            self._since_detection = 0
+        self._tidy()
+        return tuple(self._show(track) for track in self._tracks if not track.lost)
+
+    def _follow(self, image: Image) -> bool:
+        """Moves every track to this frame; says whether one just got lost or doubtful."""
+        shown = [track for track in self._tracks if not track.lost]
+        placed = self._landmarker.place(image, tuple(track.face for track in shown))
+        alarm = False
+        for track, face in zip(shown, placed, strict=True):
+            sure = face.score >= MIN_SCORE
+            if _distance(track.face, face) > _NEAR or not _in_sight(face, image):
+                track.lost = 1
+            elif sure:
+                track.face = face
+            else:  # the proof is older than the mesh, and so is the score
+                track.face = replace(face, score=track.face.score)
+            alarm |= bool(track.lost) or not (sure or track.doubtful)
+            track.doubtful = not sure
+            track.unproven = 0 if sure else track.unproven + 1
+        return alarm
+
+    def _detect(self, image: Image) -> None:
+        """Looks for faces in the whole picture: new ones, and proof for those that are known."""
+        faces = self._landmarker(image, self._detector(image))
+        pairs = _pairs([track.face for track in self._tracks], list(faces))
+        for index, face in enumerate(faces):
+            if index in pairs:
+                _prove(self._tracks[pairs[index]], face)
+            else:
+                self._tracks.append(_Track(self._next_number, face))
+                self._next_number += 1
+
+    def _tidy(self) -> None:
+        """Ends tracks without proof, forgets those long lost and merges those on one face."""
+        for track in self._tracks:
+            if track.lost or track.unproven > 2 * self._every:
+                track.lost += 1
+        kept: list[_Track] = []
+        for track in sorted(self._tracks, key=lambda track: -weight(track.face)):
+            twin = next((other for other in kept if _one_person(track, other)), None)
+            if twin is not None:
+                twin.number = min(twin.number, track.number)
+            elif track.lost <= _MEMORY:
+                kept.append(track)
+        self._tracks = sorted(kept, key=lambda track: track.number)
+
+    def _show(self, track: _Track) -> Face:
+        return replace(track.face, eyes=track.steady(track.face.eyes), track=track.number)
+
+    def _is_cut(self, image: Image) -> bool:
+        """Whether this frame shows another scene than the last; brightness doesn't count."""
+        last, self._thumbnail = self._thumbnail, _thumbnail(image)
+        return last is not None and float((last * self._thumbnail).mean()) < _CUT
+
+
+def _one_person(first: _Track, second: _Track) -> bool:
+    """Whether two tracks follow the same face; one that is lost follows none."""
+    return not (first.lost or second.lost) and covers(first.face, second.face)
+
+
+def _prove(track: _Track, face: Face) -> None:
+    """Takes a detection as proof, and its mesh where the track's own is lost or doubtful."""
+    if track.lost:
+        track.face, track.steady, track.lost = face, SteadyEyes(), 0
+    elif track.doubtful:
+        track.face = face
+    track.unproven = 0
+
+
+def _in_sight(face: Face, image: Image) -> bool:
+    """Whether the middle of a face still lies in the picture."""
+    x, y = _centre(face)
+    height, width = image.shape[:2]
+    return 0 <= x < width and 0 <= y < height
+
+
+def _pairs(known: list[Face], found: list[Face]) -> dict[int, int]:
+    """Which found face (key) is which known one (value): the nearest pairs first."""
+    distances = sorted(
+        (distance, i, j)
+        for i, face in enumerate(found)
+        for j, other in enumerate(known)
+        if (distance := _distance(other, face)) <= _NEAR
+    )
+    pairs: dict[int, int] = {}
+    for _, i, j in distances:
+        if i not in pairs and j not in pairs.values():
+            pairs[i] = j
+    return pairs
+
+
+def _distance(first: Face, second: Face) -> float:
+    """How far two faces' centres lie apart in sides of the box; infinite if their sizes differ."""
+    sides = _side(first), _side(second)
+    if max(sides) > _SIZES * min(sides):
+        return float("inf")
+    return float(np.linalg.norm(_centre(first) - _centre(second))) * 2 / sum(sides)
+
+
+def _centre(face: Face) -> NDArray[np.float64]:
+    x0, y0, x1, y1 = face.box
+    return np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+
+
+def _side(face: Face) -> float:
+    x0, y0, x1, y1 = face.box
+    return max(x1 - x0, y1 - y0, 1e-6)
+
+
+def _thumbnail(image: Image) -> NDArray[np.float32]:
+    """The picture at 16 x 16, with mean 0 and variance 1 (all 0 if it is plain)."""
+    step = max(min(image.shape[:2]) // 96, 1)
+    sparse = np.ascontiguousarray(image[::step, ::step])  # skipping is enough and costs nothing
+    small = cv2.resize(sparse, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small -= small.mean()
+    return np.asarray(small / max(float(small.std()), 1.0), np.float32)

@@ -1,0 +1,56 @@
+"""The values that travel from room to room: pictures, maps, faces and crops.
+
+Axes and ranges (docs/conventions.md): pictures are RGB uint8 (H, W, 3), maps are float32 (H, W)
+from 0 (keep) to 1 (replace). Points are (x, y) in pixels; pixel centres are at integers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Mask = NDArray[np.float32]
+Points = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Face:
+    """A face in a frame.
+
+    box: (x0, y0, x1, y1) in frame pixels. eyes: (2, 2), the centres of both eyes, the image-left
+    one first. score: 0..1. mesh: (468, 2) MediaPipe face mesh points, None straight from the
+    detector. track: an id that stays with the person from frame to frame, None before tracking.
+    """
+
+    box: tuple[float, float, float, float]
+    eyes: Points
+    score: float
+    mesh: Points | None = None
+    track: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.eyes.shape != (2, 2):
+            raise ValueError(f"eyes must be (2, 2), not {self.eyes.shape}")
+        if self.mesh is not None and self.mesh.shape != (468, 2):
+            raise ValueError(f"mesh must be (468, 2), not {self.mesh.shape}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crop:
+    """An upright face that carries its way back.
+
+    image: (h, w, 3) of the profile's crop size. to_frame: (2, 3) affine from crop pixels to frame
+    pixels. mask: (h, w) where the image was repainted; None or all zero leaves the frame as it is.
+    """
+
+    image: Image
+    to_frame: NDArray[np.float64]
+    track: int | None = None
+    mask: Mask | None = None
+
+    def __post_init__(self) -> None:
+        if self.to_frame.shape != (2, 3):
+            raise ValueError(f"to_frame must be (2, 3), not {self.to_frame.shape}")
+        if self.mask is not None and self.mask.shape != self.image.shape[:2]:
+            raise ValueError(f"mask {self.mask.shape} does not fit image {self.image.shape}")

@@ -1,0 +1,259 @@
+"""Frames out of a file, in one pass and with constant memory.
+
+Everything that is not the picture (audio, subtitles, a second video) is not decoded; its packets
+ride with the next frame as passengers, so that the writer can lay them down in the same order.
+"""
+
+from __future__ import annotations  # PyAV's packets are generic for the type checker only
+
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import av
+from av.error import EOFError as EndOfStream
+from av.error import FFmpegError
+from av.stream import Stream
+
+from stream_unmask.errors import InputError
+from stream_unmask.video.frame import Frame, display_matrix, orientation
+from stream_unmask.video.source import (
+    indexed,
+    missing_bytes,
+    open_source,
+    stated_end,
+    video_stream,
+)
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+_GUESSED_RATE = Fraction(25)
+# How far a file may end before its stated duration. Edit lists, rounding and the habits of muxers
+# account for less; a file that lost its end, for more.
+_SLACK_SECONDS, _SLACK_SHARE = Fraction(1), Fraction(1, 20)
+# Streams are interleaved to within about this many seconds.
+_INTERLEAVE = Fraction(1)
+
+
+class Reader:
+    """An opened video; iterating it, once, yields its `Frame`s in order of time.
+
+    start, duration: seconds; what lies outside is left out, and with `start` the first frame kept
+    begins at 0 and all streams move with it. Raises InputError if the file is no video, holds no
+    picture, or turns out to be cut short (a plain MP4 at once, others after their last frame).
+
+    video, streams: FFmpeg's description of the picture and of all streams, to copy from.
+    first: the first picture, already decoded; format, colour and orientation are known only then.
+    width, height: upright. display_matrix: what makes it so, None if nothing does.
+    duration: seconds that will come, None if unknown. frame_rate: a guess, for progress only.
+    zero: the instant that became 0, in seconds on the file's own clock; 0 without `start`.
+    trailing: after the iteration, the packets that came after the last frame.
+    damaged, warnings: after the iteration, how many packets could not be decoded, and sentences.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        start: Fraction | float | None = None,
+        duration: Fraction | float | None = None,
+    ) -> None:
+        self.source = Path(source)
+        self.damaged = 0
+        self.warnings: list[str] = []
+        self.trailing: tuple[av.Packet[Any], ...] = ()
+        self.zero = Fraction(0)
+        self._frames: Generator[Frame, None, None] | None = None
+        self._container = open_source(self.source)
+        try:
+            self._describe()
+            self._trim(start, duration)
+            self._start_decoding()
+        except BaseException:
+            self.close()
+            raise
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self._iterator
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing comes back; the file is closed, and what describes its streams is void."""
+        if self._frames is not None:
+            self._frames.close()
+        self._container.close()
+
+    def _describe(self) -> None:
+        """Copy out of FFmpeg what outlives the file."""
+        container = self._container
+        self.streams: tuple[Stream, ...] = tuple(container.streams)
+        self.video = video_stream(self.source, self.streams)
+        self.video.codec_context.thread_type = "AUTO"
+        self.time_base = self.video.time_base or Fraction(1, 90000)
+        rate = self.video.average_rate or self.video.guessed_rate
+        self.frame_rate = rate if rate and 1 <= rate <= 240 else _GUESSED_RATE
+        self.sample_aspect_ratio = self.video.sample_aspect_ratio
+        self.metadata = dict(container.metadata)
+        self.chapters: list[Chapter] = container.chapters()
+
+    def _trim(self, start: Fraction | float | None, duration: Fraction | float | None) -> None:
+        """Turn the wishes into the window [begin, end) on the file's own clock, and go there."""
+        clock = Fraction(self._container.start_time or 0, av.time_base)
+        self._begin = clock + _exact(start) if start else None
+        self._end = None if duration is None else (self._begin or clock) + _exact(duration)
+        if self._end is None and (missing := missing_bytes(self.source, self._container)):
+            raise InputError(f"{self.source} is cut short: {missing} bytes are missing at its end.")
+        if self._begin is not None:
+            with suppress(FFmpegError):  # what can't be searched is read from its beginning
+                self._container.seek(int(self._begin * av.time_base))
+        stated, _ = stated_end(self._container, self.video)
+        ends = [end for end in (stated, self._end) if end is not None]
+        first = (self.video.start_time or 0) * self.time_base if self._begin is None else 0
+        self.duration = max(min(ends) - (self._begin or first), Fraction(0)) if ends else None
+
+    def _start_decoding(self) -> None:
+        """Decode the first picture, so that errors come now and the writer knows what to expect."""
+        self._reach: dict[int, Fraction] = {}  # by stream: where its last packet ends
+        self._last: int | None = None
+        self._encrypted = False
+        self._frames = self._decoded()
+        frame = next(self._frames, None)
+        if frame is None:
+            raise InputError(self._why_no_frame())
+        self._iterator = chain([frame], self._frames)
+        self.first = frame.picture
+        self.display_matrix = display_matrix(self.first)
+        size = (self.first.width, self.first.height)
+        self.width, self.height = size[::-1] if orientation(self.first).transposed else size
+
+    def _why_no_frame(self) -> str:
+        if self._encrypted:
+            return f"{self.source} is encrypted."
+        if self._last is not None:
+            return f"{self.source} has no frame between the given start and end."
+        return f"{self.source} has no picture that can be decoded."
+
+    def _decoded(self) -> Generator[Frame, None, None]:
+        waiting: list[av.Packet[Any]] = []
+        for packet in self._packets():
+            if packet is not None and packet.stream_index != self.video.index:
+                if self._inside(_time(packet)):
+                    waiting.append(packet)
+                continue
+            for picture in self._pictures(packet):
+                time = picture.pts * self.time_base if picture.pts is not None else None
+                if self._inside(time):
+                    yield self._moved(picture, waiting)
+                    waiting = []
+        self.trailing = self._board(waiting)
+
+    def _packets(self) -> Iterator[av.Packet[Any] | None]:
+        """The packets until a little after the window, then None, to flush the decoder."""
+        limit = None if self._end is None else self._end + _INTERLEAVE
+        try:
+            for packet in self._container.demux():
+                time = _time(packet)
+                if time is None and not packet.size:
+                    continue  # PyAV's own mark for the end of a stream
+                index = packet.stream_index
+                if time is not None:
+                    end = time + (packet.duration or 0) * packet.time_base
+                    self._reach[index] = max(end, self._reach.get(index, end))
+                    if limit is not None and index == self.video.index and time > limit:
+                        break
+                yield packet
+        except FFmpegError as error:
+            self.warnings.append(f"{self.source} could not be read to its end: {error.strerror}.")
+        yield None
+        if self.damaged:
+            packets = "1 packet" if self.damaged == 1 else f"{self.damaged} packets"
+            self.warnings.append(f"{self.source} is damaged: {packets} could not be decoded.")
+        if self._end is None:
+            self._refuse_early_end()
+
+    def _refuse_early_end(self) -> None:
+        stated, own = stated_end(self._container, self.video)
+        if stated is None or indexed(self._container, self.video) or not self._reach:
+            return
+        reached = self._reach.get(self.video.index) if own else max(self._reach.values())
+        missing = stated - (reached or 0)
+        if missing > max(_SLACK_SECONDS, _SLACK_SHARE * stated):
+            raise InputError(
+                f"{self.source} is cut short: its last {float(missing):.1f} seconds are missing."
+            )
+
+    def _pictures(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
+        """What comes out of the decoder once it has the packet, each picture with a time."""
+        try:
+            pictures = self.video.codec_context.decode(packet)
+        except EndOfStream:
+            return []
+        except FFmpegError:
+            self.damaged += 1
+            encrypted = packet is not None and packet.has_sidedata("encryption_info")
+            self._encrypted = self._encrypted or encrypted
+            return []
+        for picture in pictures:
+            self._stamp(picture)
+        return pictures
+
+    def _stamp(self, picture: av.VideoFrame) -> None:
+        """Give the picture a time if it has none, or one that runs backwards."""
+        times = [picture.pts, picture.dts]
+        if self._container.format.name == "avi":  # it knows only the order of decoding
+            times.reverse()
+        last = self._last
+        ahead = [time for time in times if time is not None and (last is None or time > last)]
+        step = picture.duration or round(1 / (self.frame_rate * self.time_base)) or 1
+        picture.pts = ahead[0] if ahead else 0 if last is None else last + step
+        picture.time_base = self.time_base
+        self._last = picture.pts
+
+    def _inside(self, time: Fraction | None) -> bool:
+        if time is None:
+            return True
+        after_begin = self._begin is None or time >= self._begin
+        return after_begin and (self._end is None or time < self._end)
+
+    def _moved(self, picture: av.VideoFrame, waiting: list[av.Packet[Any]]) -> Frame:
+        """The frame with its passengers; the first one kept defines the new zero."""
+        if self._begin is not None:
+            time = (picture.pts or 0) * self.time_base
+            if not self.zero:
+                self.zero = self._begin = time
+            picture.pts = round((time - self.zero) / self.time_base)
+        return Frame(picture, self._board(waiting))
+
+    def _board(self, waiting: list[av.Packet[Any]]) -> tuple[av.Packet[Any], ...]:
+        """The packets, moved in time like the frames."""
+        passengers = tuple(packet for packet in waiting if self._inside(_time(packet)))
+        for packet in passengers:
+            shift = round(self.zero / packet.time_base)
+            if shift and packet.pts is not None:
+                packet.pts -= shift
+            if shift and packet.dts is not None:
+                packet.dts -= shift
+        return passengers
+
+
+def _time(packet: av.Packet[Any]) -> Fraction | None:
+    stamp = packet.dts if packet.pts is None else packet.pts
+    return None if stamp is None else stamp * packet.time_base
+
+
+def _exact(seconds: Fraction | float) -> Fraction:
+    return Fraction(seconds).limit_denominator(1_000_000)

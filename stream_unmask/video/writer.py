@@ -1,0 +1,268 @@
+"""Frames into a file: pictures encoded, all other packets laid down byte for byte."""
+
+from __future__ import annotations  # PyAV's packets are generic for the type checker only
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import av
+from av.container import OutputContainer
+from av.error import ArgumentError, FFmpegError, InvalidDataError
+from av.stream import Discard, Stream
+
+from stream_unmask.errors import OutputError
+from stream_unmask.video.encoder import FORMATS, add_encoder
+from stream_unmask.video.frame import Frame, converted
+from stream_unmask.video.reader import Reader
+from stream_unmask.video.target import claim, publish
+
+if TYPE_CHECKING:
+    from av.container.core import Chapter
+
+# A killed run leaves a playable part, and a finished one is an ordinary MP4. Against it stands
+# faststart, which moves the index to the front: a second pass over the file, and no use before it.
+# Without delay_moov the first times are not known when the edit list is written, and all shift.
+_MOVFLAGS = "hybrid_fragmented+frag_keyframe+delay_moov"
+# Tags that describe the input's bytes and would lie about the output's.
+_STALE = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+_STALE |= {"bps", "number_of_frames", "number_of_bytes", "rotate"}
+# An encoded sound begins with a run-up of up to this long before 0, which players drop.
+_RUN_UP = Fraction(3, 20)
+
+
+class Writer:
+    """An opened output for the frames of `reader`; use it in a `with` block.
+
+    A clean end of the block finishes the file and gives it its name; any exception, Ctrl-C too,
+    removes it. encoder: an FFmpeg encoder's name. quality: what it calls crf, cq or qp. metadata:
+    tags to add, before a tag of the same name that the input has. carry: False leaves out all but
+    the picture. Raises OutputError.
+
+    dropped: one phrase for each stream that the container can't take.
+    frames: how many were written.
+    """
+
+    def __init__(
+        self,
+        target: str | Path,
+        reader: Reader,
+        *,
+        encoder: str | None = None,
+        quality: int | None = None,
+        overwrite: bool = False,
+        metadata: Mapping[str, str] | None = None,
+        carry: bool = True,
+    ) -> None:
+        self.target = Path(target)
+        suffix = self.target.suffix.lower()
+        if suffix not in FORMATS:
+            raise OutputError(f"{self.target} must end in one of {', '.join(FORMATS)}.")
+        self.dropped: list[str] = []
+        self.frames = 0
+        self._reader = reader
+        self._carry = carry
+        self._shift: Fraction | None = None
+        self._last: dict[int, int] = {}  # by output stream: its last time stamp
+        self._part = claim(self.target, reader.source, overwrite)
+        try:
+            with self._errors():
+                self._open(FORMATS[suffix], encoder, quality, metadata or {})
+        except BaseException:
+            self._discard()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self._discard()
+            return
+        try:
+            self._finish()
+        except BaseException:
+            self._discard()
+            raise
+
+    def write(self, frame: Frame | av.VideoFrame) -> None:
+        """Nothing comes back; the frame's passengers and then its picture are in the file."""
+        if isinstance(frame, av.VideoFrame):
+            frame = Frame(frame)
+        with self._errors():
+            if self._shift is None:
+                self._shift = _headroom(frame)
+                self._container.set_chapters(self._chapters() if self._carry else [])
+            self._load(frame.passengers)
+            self._encode(frame.picture)
+        self.frames += 1
+
+    def _open(
+        self, name: str, encoder: str | None, quality: int | None, metadata: Mapping[str, str]
+    ) -> None:
+        reader = self._reader
+        options = {}
+        if name in ("mp4", "mov"):
+            # The edit list that delays a stream counts in ticks of the movie, by default coarse.
+            ticks = reader.time_base.denominator
+            ticks *= -(-10_000 // ticks)
+            options = {"movflags": _MOVFLAGS, "movie_timescale": str(ticks)}
+        self._container: OutputContainer = av.open(
+            f"file:{self._part}", "w", format=name, container_options=options
+        )
+        self._routes: dict[int, Stream] = {}  # input stream -> output stream
+        for stream in reader.streams:
+            if stream.index == reader.video.index:
+                self._video = add_encoder(
+                    self._container,
+                    encoder,
+                    quality,
+                    reader.first,
+                    reader.frame_rate,
+                    reader.time_base,
+                )
+                self._describe(self._video, stream)
+            elif self._carry:
+                self._add_copy(stream)
+        if reader.sample_aspect_ratio:
+            self._video.codec_context.sample_aspect_ratio = reader.sample_aspect_ratio
+        self._video.set_display_matrix(reader.display_matrix)
+        self._container.metadata.update(_merged(reader.metadata if self._carry else {}, metadata))
+
+    def _add_copy(self, stream: Stream) -> None:
+        """Make room for a stream that is copied, or say why it is dropped."""
+        if stream.discard == Discard.all:  # a chapter track, which comes back with the chapters
+            return
+        if _takes(self._container.format.name, stream):
+            self._routes[stream.index] = self._container.add_stream_from_template(
+                stream, opaque=True
+            )
+            self._describe(self._routes[stream.index], stream)
+        else:
+            codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
+            self.dropped.append(
+                f"stream {stream.index} ({codec} {stream.type}): "
+                f"not possible in {self.target.suffix}"
+            )
+
+    def _describe(self, new: Stream, stream: Stream) -> None:
+        new.metadata.update(_merged(stream.metadata, {}))
+        new.disposition = stream.disposition
+
+    def _chapters(self) -> list[Chapter]:
+        """The input's chapters, moved and cut like its frames."""
+        moved: list[Chapter] = []
+        for chapter in self._reader.chapters:
+            base = chapter["time_base"] or Fraction(1, av.time_base)
+            shift = round(((self._shift or 0) - self._reader.zero) / base)
+            start, end = max(chapter["start"] + shift, 0), chapter["end"] + shift
+            if end > start:
+                moved.append({**chapter, "start": start, "end": end})
+        return moved
+
+    def _load(self, passengers: tuple[av.Packet[Any], ...]) -> None:
+        """Copy the packets, each into its stream."""
+        for packet in passengers:
+            route = self._routes.get(packet.stream_index)
+            if route is None:
+                continue
+            shift = round((self._shift or 0) / packet.time_base)
+            last = self._last.get(route.index)
+            dts = packet.pts if packet.dts is None else packet.dts
+            dts = (last or 0) + (packet.duration or 1) if dts is None else dts + shift
+            pts = dts if packet.pts is None else packet.pts + shift
+            if last is not None and dts <= last:  # muxers insist that it rises
+                dts = last + 1
+            packet.dts, packet.pts = dts, max(pts, dts)
+            self._last[route.index] = dts
+            packet.stream = route
+            try:
+                self._container.mux_one(packet)
+            except (ArgumentError, InvalidDataError) as error:
+                note = f"stream {route.index}: some packets were refused ({error.strerror})"
+                if note not in self.dropped:
+                    self.dropped.append(note)
+
+    def _encode(self, picture: av.VideoFrame) -> None:
+        """Encode the picture at its own time; afterwards it is as it was."""
+        context = self._video.codec_context
+        size = (context.width, context.height)
+        if picture.format.name != context.pix_fmt or (picture.width, picture.height) != size:
+            picture = converted(picture, context.pix_fmt or "yuv420p", *size)
+        pts, kind = picture.pts, picture.pict_type
+        last = self._last.get(self._video.index)
+        moved = (pts or 0) + round((self._shift or 0) / self._reader.time_base)
+        picture.pts = moved if last is None else max(moved, last + 1)
+        picture.pict_type = 0  # x264 would obey the source's choice of key frames
+        self._last[self._video.index] = picture.pts
+        try:
+            self._container.mux(self._video.encode(picture))
+        finally:
+            picture.pts, picture.pict_type = pts, kind
+
+    def _finish(self) -> None:
+        if not self.frames:
+            raise OutputError(f"{self.target} got no frame.")
+        with self._errors():
+            self._load(self._reader.trailing)
+            self._container.mux(self._video.encode(None))
+            self._container.close()
+        publish(self._part, self.target)
+
+    def _discard(self) -> None:
+        with suppress(Exception):  # closing writes an end to what is thrown away
+            self._container.close()
+        with suppress(OSError):
+            self._part.unlink(missing_ok=True)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turns what FFmpeg says into OutputError."""
+        try:
+            yield
+        except (FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(f"{self.target} can't be written ({reason}).") from error
+
+
+def _headroom(first: Frame) -> Fraction:
+    """How far to move all streams so that none of them begins before 0."""
+    times = [first.seconds or Fraction(0)]
+    for packet in first.passengers:
+        if packet.pts is not None:
+            times.append(packet.pts * packet.time_base + _RUN_UP)
+    return max(-min(times), Fraction(0))
+
+
+def _takes(container: str, stream: Stream) -> bool:
+    """True if the container's header can be written with that stream: the only sure answer."""
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as trial:
+            trial.add_stream_from_template(stream, opaque=True)
+            trial.start_encoding()
+    except (FFmpegError, ValueError, OSError):
+        return False
+    return True
+
+
+def _merged(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    """The tags that stay true, with new ones put before old ones of the same name."""
+    tags = {
+        key: value
+        for key, value in old.items()
+        if key.lower() not in _STALE and not key.startswith("_STATISTICS")
+    }
+    for key, value in new.items():
+        same = next((known for known in tags if known.lower() == key.lower()), None)
+        before = tags.pop(same) if same is not None else ""
+        tags[key] = value if before in ("", value) else f"{value} | {before}"
+    return tags

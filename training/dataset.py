@@ -1,0 +1,216 @@
+"""The faces to train on, found once and kept in an index; the samples that recipes draw from them.
+
+    python -m training.dataset ../shared/data --cache runs/faces
+
+reads the face sets (zip files of pictures), finds the face in each picture with the product's own
+detector and landmarker, and keeps its mesh. Pictures are read from the zip files when needed.
+"""
+
+import argparse
+import hashlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from stream_unmask.backends import open_engine
+from stream_unmask.faces.crop import cut
+from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE, Detector
+from stream_unmask.faces.geometry import apply, invert
+from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker
+from stream_unmask.models.profile import Profile
+from stream_unmask.types import Face, Image, Points
+from training import camera, synthesis
+from training.masks import Array
+from training.synthesis import PlacementError, Template, Trio
+
+FACE_SETS = ("lfw_deepfunneled", "utkface_200x200", "celeba_89x109")
+
+
+def is_validation(name: str) -> bool:
+    """Whether a picture belongs to the validation split: LFW by person, the others by file."""
+    path = PurePosixPath(name)
+    key = path.parts[-2] if len(path.parts) > 1 else path.name
+    return int(hashlib.sha1(key.encode()).hexdigest()[:8], 16) % 10 == 1
+
+
+class Archive:
+    """Pictures in a zip file; opened anew in each process that reads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: zipfile.ZipFile | None = None
+
+    def names(self) -> list[str]:
+        """The names of all pictures."""
+        with zipfile.ZipFile(self._path) as file:
+            return sorted(n for n in file.namelist() if n.lower().endswith((".jpg", ".png")))
+
+    def read(self, name: str) -> Image:
+        """The picture, RGB; ValueError if it can't be decoded."""
+        self._file = self._file or zipfile.ZipFile(self._path)
+        data = np.frombuffer(self._file.read(name), np.uint8)
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if picture is None:
+            raise ValueError(f"{name} in {self._path.name} is not a picture")
+        return np.ascontiguousarray(picture[..., ::-1])
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_path": self._path, "_file": None}
+
+
+def face_finder() -> tuple[Detector, Landmarker]:
+    """The product's detector and landmarker."""
+    detector = Detector(open_engine(SHORT_RANGE), open_engine(FULL_RANGE))
+    return detector, Landmarker(open_engine(FACE_LANDMARK))
+
+
+def main_face(image: Image, detector: Detector, landmarker: Landmarker) -> Face | None:
+    """The largest face in a picture, with its mesh."""
+    faces = landmarker(image, detector(image))
+    return max(faces, key=lambda f: f.box[2] - f.box[0], default=None)
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """Faces with their meshes (n, 468, 2) in the pixels of their pictures."""
+
+    archive: Archive
+    names: list[str]
+    meshes: NDArray[np.float32]
+    eyes: NDArray[np.float32]
+
+    def split(self, validation: bool) -> "FaceSet":
+        """The validation or the training faces alone."""
+        keep = [i for i, name in enumerate(self.names) if is_validation(name) == validation]
+        names = [self.names[i] for i in keep]
+        return FaceSet(self.archive, names, self.meshes[keep], self.eyes[keep])
+
+    def crop(
+        self, index: int, profile: Profile, rng: Generator | None = None
+    ) -> tuple[Image, Points]:
+        """The crop of a face and its mesh in crop pixels; with `rng`, framed a little wrongly."""
+        image = self.archive.read(self.names[index])
+        target = profile.eyes if rng is None else _shaken(profile.eyes, rng)
+        face = Face((0, 0, 1, 1), self.eyes[index], 1.0)
+        crop = cut(image, face, target, profile.size)
+        return crop.image, apply(invert(crop.to_frame), self.meshes[index])
+
+
+def load_faces(cache: Path, data: Path, names: tuple[str, ...] = FACE_SETS) -> dict[str, FaceSet]:
+    """The indexed face sets by name, as `main` left them in `cache`."""
+    sets = {}
+    for name in names:
+        with np.load(cache / f"{name}.npz") as stored:
+            sets[name] = FaceSet(
+                Archive(data / f"{name}.zip"),
+                stored["names"].tolist(), stored["meshes"], stored["eyes"],
+            )  # fmt: skip
+    return sets
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Draws trios from face sets: sample `index` is always the same for a seed.
+
+    weights: how often each set is drawn. paper: share of the paper's twelve overlays. bare: share
+    of faces without a mask. The rest wears wide masks.
+    """
+
+    sets: list[FaceSet]
+    weights: list[float]
+    profile: Profile
+    templates: list[Template]
+    seed: int
+    paper: float
+    bare: float
+
+    def trio(self, rng: Generator) -> Trio:
+        """A trio in the profile's crop, before any camera; half of them mirrored."""
+        while True:
+            faces = self.sets[rng.choice(len(self.sets), p=self.weights)]
+            crop, mesh = faces.crop(int(rng.integers(len(faces.names))), self.profile, rng)
+            face = crop.astype(np.float32) / 255
+            try:
+                trio = self._dress(face, mesh, rng)
+            except PlacementError:
+                continue
+            return _mirrored(trio) if rng.random() < 0.5 else trio
+
+    def _dress(self, face: Array, mesh: Points, rng: Generator) -> Trio:
+        kind = rng.random()
+        if kind < self.bare:
+            return synthesis.unmasked(face, mesh, rng)
+        if kind < self.bare + self.paper:
+            template = self.templates[rng.integers(len(self.templates))]
+            return synthesis.overlay(face, mesh, template)
+        if rng.random() < 0.12:
+            face = synthesis.scarf(face, mesh, rng)
+        return synthesis.wear(face, mesh, rng, lambda: self._patch(rng))
+
+    def photographed(self, index: int) -> tuple[Array, Array]:
+        """Picture (h, w, 3) and map (h, w) of a trio as a camera delivers it: for the segmenter."""
+        rng = np.random.default_rng((self.seed, index))
+        trio = self.trio(rng)
+        rows, columns = camera.frame(rng, self.profile.size)
+        (picture,) = camera.expose([trio.masked], rng)
+        window = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        window = np.ascontiguousarray(camera.photograph(window, rng))
+        top, left = rows[0], columns[0]
+        return window[rows - top][:, columns - left], trio.mask[rows][:, columns]
+
+    def _patch(self, rng: Generator) -> Array:
+        """A piece of any photograph."""
+        faces = self.sets[rng.integers(len(self.sets))]
+        image = faces.archive.read(faces.names[rng.integers(len(faces.names))])
+        height, width = image.shape[:2]
+        side = int(rng.uniform(0.2, 0.8) * min(height, width))
+        y, x = rng.integers(0, height - side), rng.integers(0, width - side)
+        return image[y : y + side, x : x + side].astype(np.float32) / 255
+
+
+def _shaken(eyes: Points, rng: Generator) -> Points:
+    centre = eyes.mean(0) + rng.normal(0, 2.5, 2)
+    arm = (eyes[1] - eyes[0]) / 2 * rng.uniform(0.86, 1.16)
+    angle = np.radians(rng.normal(0, 4))
+    turned = arm[0] * np.array([np.cos(angle), np.sin(angle)])
+    return np.stack([centre - turned, centre + turned]).astype(np.float32)
+
+
+def _mirrored(trio: Trio) -> Trio:
+    return Trio(trio.face[:, ::-1], trio.masked[:, ::-1], trio.mask[:, ::-1])
+
+
+def index(archive: Archive, detector: Detector, landmarker: Landmarker) -> dict[str, object]:
+    """Names, meshes and eyes of all pictures of an archive in which a face was found."""
+    names, faces = [], []
+    for name in archive.names():
+        face = main_face(archive.read(name), detector, landmarker)
+        if face is not None and face.mesh is not None:
+            names.append(name)
+            faces.append(face)
+    meshes = np.stack([face.mesh for face in faces if face.mesh is not None])
+    return {"names": np.array(names), "meshes": meshes, "eyes": np.stack([f.eyes for f in faces])}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Finds the faces in the training pictures.")
+    parser.add_argument("data", type=Path, help="folder with the zip files")
+    parser.add_argument("--cache", type=Path, default=Path("runs/faces"))
+    parser.add_argument("--sets", nargs="+", default=FACE_SETS, help="names of the zip files")
+    arguments = parser.parse_args()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    detector, landmarker = face_finder()
+    for name in arguments.sets:
+        archive = Archive(arguments.data / f"{name}.zip")
+        found = index(archive, detector, landmarker)
+        np.savez(arguments.cache / f"{name}.npz", **found)
+        print(f"{name}: {len(found['names'])} faces in {len(archive.names())} pictures", flush=True)
+
+
+if __name__ == "__main__":
+    main()

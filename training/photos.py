@@ -1,0 +1,257 @@
+"""Real photographs of masked people: labelled ones to measure on, unlabelled ones to learn from.
+
+    python -m training.photos --run runs/segmenter --out runs/pseudo
+
+lets a trained segmenter label the unlabelled photographs and keeps those labels on which it agrees
+with itself when the photograph is mirrored, scaled and shifted (self-training). The 48 labelled test
+photographs, our own labelled ones and everything that looks like one of them are left out.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from stream_unmask.faces.crop import cut, paste
+from stream_unmask.models.profile import PAPER, Profile
+from stream_unmask.types import Crop, Face, Image, Mask, Points
+from training import camera, fit
+from training.dataset import Archive, _shaken, face_finder
+from training.fit import chw
+from training.masks import Array
+
+OWN_LABELS = Path(__file__).parent / "labels_validation.json"
+TEST_LABELS = "labels_photos_with_mask.json"
+SCENES = "photos_with_mask_in_context"
+CLOSE_UPS = "photos_with_mask"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A labelled photograph: image, truth and counted (h, w) bool, and the faces found in it."""
+
+    name: str
+    image: Image
+    truth: NDArray[np.bool_]
+    counted: NDArray[np.bool_]
+    faces: tuple[Face, ...]
+
+
+def read_photo(data: Path, key: str) -> Image:
+    """The photograph of a label's key: a close-up's name, or a scene's behind "in_context/"."""
+    scene = key.startswith("in_context/")
+    archive = Archive(data / f"{SCENES if scene else CLOSE_UPS}.zip")
+    names = {name.rsplit("/", 1)[-1]: name for name in archive.names()}
+    return archive.read(names[key.rsplit("/", 1)[-1]])
+
+
+def rasterise(polygons: list[list[list[float]]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Pixels (h, w) of which polygons cover at least half, drawn at 8 x (data README)."""
+    big = np.zeros((shape[0] * 8, shape[1] * 8), np.uint8)
+    for polygon in polygons:
+        points = (np.asarray(polygon, np.float64) + 0.5) * 8 - 0.5
+        cv2.fillPoly(big, [np.rint(points * 16).astype(np.int32)], 255, shift=4)
+    covered: NDArray[np.bool_] = cv2.resize(big, shape[1::-1], interpolation=cv2.INTER_AREA) >= 128
+    return covered
+
+
+class Photos:
+    """Labelled photographs with their faces found once, so that segmenters can be compared."""
+
+    def __init__(self, photos: list[Photo], profile: Profile = PAPER) -> None:
+        self.photos = photos
+        self.crops = [
+            [cut(photo.image, face, profile.eyes, profile.size) for face in photo.faces]
+            for photo in photos
+        ]
+
+    @classmethod
+    def load(cls, data: Path, labels: Path) -> "Photos":
+        """All photographs of a label file."""
+        detector, landmarker = face_finder()
+        photos = []
+        for name, label in json.loads(labels.read_text(encoding="utf-8")).items():
+            if label.get("skip"):
+                continue
+            image = read_photo(data, name)
+            truth = rasterise(label["polygons"], image.shape)
+            ignored = rasterise(label["ignore"], image.shape)
+            faces = landmarker(image, detector(image))
+            photos.append(Photo(name, image, truth & ~ignored, ~ignored, faces))
+        return cls(photos)
+
+    @classmethod
+    def own(cls, data: Path) -> "Photos":
+        """The photographs labelled by this project: they choose checkpoints."""
+        return cls.load(data, OWN_LABELS)
+
+    @classmethod
+    def test(cls, data: Path) -> "Photos":
+        """The 48 labelled test photographs: they only measure."""
+        return cls.load(data, data / TEST_LABELS)
+
+    def maps(self, predict: Callable[[torch.Tensor], list[Array]]) -> list[Mask]:
+        """The map of each photograph in its own pixels, from predict(faces NCHW) -> maps HW."""
+        crops = [crop for row in self.crops for crop in row]
+        stack = np.stack([chw(crop.image.astype(np.float32) / 255) for crop in crops])
+        found = iter(predict(torch.from_numpy(stack)))
+        rows = [[next(found) for _ in row] for row in self.crops]
+        return [
+            lay(photo.image.shape, row, maps)
+            for photo, row, maps in zip(self.photos, self.crops, rows, strict=True)
+        ]
+
+    def ious(self, predict: Callable[[torch.Tensor], list[Array]]) -> Array:
+        """The IoU of each photograph; 0 where no face was found."""
+        maps = self.maps(predict)
+        return np.array(
+            [iou(m > 0.5, photo) for m, photo in zip(maps, self.photos, strict=True)], np.float32
+        )
+
+
+def iou(found: NDArray[np.bool_], photo: Photo) -> float:
+    """Intersection over union with a photograph's truth, where it counts."""
+    found = found & photo.counted
+    either = int((found | photo.truth).sum())
+    return int((found & photo.truth).sum()) / either if either else 1.0
+
+
+def lay(shape: tuple[int, ...], crops: list[Crop], maps: list[Array]) -> Mask:
+    """Maps of crops in the pixels of their picture (h, w): the larger where they overlap."""
+    whole = np.zeros(shape[:2], np.float32)
+    for crop, mask in zip(crops, maps, strict=True):
+        mask = np.where(mask < 0.02, 0, mask).astype(np.float32)
+        pasted = paste(Crop(crop.image, crop.to_frame, mask=mask), shape[:2])
+        if pasted is not None:
+            x, y, _, part = pasted
+            area = whole[y : y + part.shape[0], x : x + part.shape[1]]
+            np.maximum(area, part, out=area)
+    return whole
+
+
+def unlabelled(data: Path) -> dict[str, Image]:
+    """The photographs to learn from by key, none of which looks like a labelled one."""
+    held = set(json.loads((data / TEST_LABELS).read_text())) | set(json.loads(OWN_LABELS.read_text()))
+    looks = np.stack([_look(read_photo(data, key)) for key in sorted(held)])
+    looks = np.concatenate([looks, looks.reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)])
+    kept = {}
+    for archive_name, prefix in ((CLOSE_UPS, ""), (SCENES, "in_context/")):
+        archive = Archive(data / f"{archive_name}.zip")
+        for name in archive.names():
+            key, image = prefix + name.rsplit("/", 1)[-1], archive.read(name)
+            if key not in held and (looks @ _look(image)).max() < 0.93:
+                kept[key] = image
+    return kept
+
+
+def _look(image: Image) -> Array:
+    """A unit vector (256,) of how a picture looks from far away."""
+    grey = cv2.resize(image.mean(2).astype(np.float32), (16, 16), interpolation=cv2.INTER_AREA)
+    vector = (grey - grey.mean()).ravel()
+    return vector / max(float(np.linalg.norm(vector)), 1e-6)
+
+
+def agreed(
+    image: Image, face: Face, predict: Callable[[torch.Tensor], Array], profile: Profile = PAPER
+) -> tuple[Crop, Mask, float]:
+    """The crop of a face, its map averaged over six views, and how far the views agree (IoU)."""
+    rng = np.random.default_rng(0)
+    views: list[Points] = [profile.eyes] + [_shaken(profile.eyes, rng) for _ in range(5)]
+    crops = [cut(image, face, eyes, profile.size) for eyes in views]
+    flips = [index % 2 == 1 for index in range(len(crops))]
+    pictures = [c.image[:, ::-1] if f else c.image for c, f in zip(crops, flips, strict=True)]
+    stack = np.stack([chw(picture.astype(np.float32) / 255) for picture in pictures])
+    maps = [m[:, ::-1] if f else m for m, f in zip(predict(torch.from_numpy(stack)), flips, strict=True)]
+    base = crops[0]
+    aligned = []
+    for crop, mask in zip(crops, maps, strict=True):
+        to_frame, base_frame = (np.vstack([c.to_frame, (0, 0, 1)]) for c in (crop, base))
+        matrix = (np.linalg.inv(base_frame) @ to_frame)[:2]
+        aligned.append(cv2.warpAffine(np.ascontiguousarray(mask), matrix, profile.size))
+    mean = np.mean(aligned, axis=0, dtype=np.float32)
+    sure = mean > 0.5
+    scores = [
+        ((m > 0.5) & sure).sum() / max(int(((m > 0.5) | sure).sum()), 1) for m in aligned
+    ]
+    return base, mean, float(min(scores))
+
+
+@dataclass(frozen=True)
+class PseudoPhotos:
+    """Photographs with maps (uint8, in their own pixels) that a segmenter agreed with itself on."""
+
+    images: list[Image]
+    maps: list[NDArray[np.uint8]]
+    eyes: list[Points]
+
+    @classmethod
+    def load(cls, folder: Path, data: Path) -> "PseudoPhotos":
+        """What `main` kept in a folder; a `rejected.txt` there names keys to leave out."""
+        rejected_file = folder / "rejected.txt"
+        rejected = set(rejected_file.read_text().split()) if rejected_file.is_file() else set()
+        index = json.loads((folder / "index.json").read_text())
+        images, maps, eyes = [], [], []
+        pictures = {key: read_photo(data, key) for key in {e["key"] for e in index} - rejected}
+        for entry in index:
+            if entry["key"] in rejected:
+                continue
+            images.append(pictures[entry["key"]])
+            maps.append(cv2.imread(str(folder / entry["map"]), cv2.IMREAD_GRAYSCALE))
+            eyes.append(np.array(entry["eyes"], np.float32))
+        return cls(images, maps, eyes)
+
+    def photographed(self, rng: Generator, profile: Profile = PAPER) -> tuple[Array, Mask]:
+        """Picture (h, w, 3) and map (h, w) of a photograph, framed, lit and compressed anew."""
+        index = int(rng.integers(len(self.images)))
+        face = Face((0, 0, 1, 1), self.eyes[index], 1.0)
+        target = _shaken(profile.eyes, rng)
+        crop = cut(self.images[index], face, target, profile.size)
+        grey = np.repeat(self.maps[index][..., None], 3, axis=2)
+        mask = cut(grey, face, target, profile.size).image[..., 0].astype(np.float32) / 255
+        (picture,) = camera.expose([crop.image.astype(np.float32) / 255], rng)
+        picture = camera.photograph(picture, rng)
+        if rng.random() < 0.5:
+            picture, mask = picture[:, ::-1], mask[:, ::-1]
+        return picture, mask
+
+
+def main() -> None:
+    from training.segmenter import UNet, predictor  # which itself reads this module
+
+    parser = argparse.ArgumentParser(description="Labels real photographs for self-training.")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--run", type=Path, default=Path("runs/segmenter"))
+    parser.add_argument("--out", type=Path, default=Path("runs/pseudo"))
+    parser.add_argument("--agreement", type=float, default=0.85, help="lowest IoU of the views")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    predict = predictor(fit.load_best(UNet(), args.run))
+    detector, landmarker = face_finder()
+    index = []
+    photos = unlabelled(args.data)
+    for key, image in photos.items():
+        faces = [f for f in landmarker(image, detector(image)) if f.box[2] - f.box[0] > 36]
+        labelled = [(face, *agreed(image, face, predict)) for face in faces]
+        if not labelled or any(
+            score < args.agreement or not 0.03 < float((mask > 0.5).mean()) < 0.4
+            for _, _, mask, score in labelled
+        ):
+            continue
+        whole = lay(image.shape, [crop for _, crop, _, _ in labelled], [m for _, _, m, _ in labelled])
+        name = key.replace("/", "_").rsplit(".", 1)[0] + ".png"
+        cv2.imwrite(str(args.out / name), np.rint(whole * 255).astype(np.uint8))
+        index += [{"key": key, "map": name, "eyes": f.eyes.tolist()} for f, _, _, _ in labelled]
+    (args.out / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    kept = len({entry["key"] for entry in index})
+    print(f"{kept} of {len(photos)} photographs kept, {len(index)} faces")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,355 @@
+"""Trios for training: face -> (face, masked face, exact soft map). Section "Data" of paper.md.
+
+`overlay` is the paper's recipe: three masks in four colours, placed by six points of the face mesh.
+`wear` goes wide: any cut, cloth, light and fold, straps, hands and hair in front. `camera` then
+photographs the result. All are seeded by the generator that they are given.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from stream_unmask.types import Mask, Points
+from training import masks
+from training.masks import LEFT_CONTOUR, MIDDLE, PAPER_COLOURS, RIGHT_CONTOUR, Array
+
+
+class PlacementError(ValueError):
+    """The overlay does not fit this face (the paper skips such faces)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trio:
+    """face, masked: (h, w, 3) float32 RGB 0..1; mask: (h, w) float32, share of mask per pixel."""
+
+    face: Array
+    masked: Array
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A mask picture: rgba (h, w, 4) 0..1, and (6, 2) points a..f in its pixels (data README)."""
+
+    rgba: Array
+    points: Points
+
+
+def anchors(mesh: Points) -> Points:
+    """The six points a..f (6, 2) of a face that a template's points are taken to.
+
+    a, c: jaw at nose-tip height; b: nose bridge; d, f: jaw at lower-lip height; e: chin; a and d
+    image-left.
+    """
+    down = mesh[152] - mesh[168]
+    down = down / max(float(np.hypot(*down)), 1e-6)
+
+    def at_height(contour: tuple[int, ...], index: int) -> Points:
+        heights = np.maximum.accumulate(mesh[list(contour)] @ down)
+        level = float(mesh[index] @ down)
+        points = mesh[list(contour)]
+        return np.array([np.interp(level, heights, points[:, i]) for i in (0, 1)], np.float32)
+
+    a, c = at_height(LEFT_CONTOUR, 4), at_height(RIGHT_CONTOUR, 4)
+    d, f = at_height(LEFT_CONTOUR, 17), at_height(RIGHT_CONTOUR, 17)
+    return np.stack([a, masks.along(mesh[list(MIDDLE)], 0.13), c, d, mesh[152], f])
+
+
+def drawn_templates() -> list[Template]:
+    """The paper's 3 masks x 4 colours, drawn here."""
+    return [
+        Template(_draw(style, np.array(colour, np.float32)), _TEMPLATE_POINTS)
+        for style in ("surgical", "KN95", "cloth")
+        for colour in PAPER_COLOURS.values()
+    ]
+
+
+def load_templates(folder: Path) -> list[Template]:
+    """Front-view templates of a library (PNG + keypoints.json), each in the paper's four colours."""
+    points = json.loads((folder / "keypoints.json").read_text(encoding="utf-8"))
+    templates = []
+    for name in ("surgical.png", "KN95.png", "cloth.png"):
+        picture = cv2.imread(str(folder / name), cv2.IMREAD_UNCHANGED)
+        if picture is None or picture.shape[2] != 4:
+            raise FileNotFoundError(f"{folder / name} is not an RGBA picture")
+        rgba = cv2.cvtColor(picture, cv2.COLOR_BGRA2RGBA).astype(np.float32) / 255
+        corners = np.array([points[name][key] for key in "abcdef"], np.float32)
+        for colour in PAPER_COLOURS.values():
+            templates.append(Template(_tint(rgba, np.array(colour, np.float32)), corners))
+    return templates
+
+
+def overlay(face: Array, mesh: Points, template: Template) -> Trio:
+    """The trio of a face (h, w, 3) with a template laid on; PlacementError where that fails."""
+    height, width = face.shape[:2]
+    target = anchors(mesh)
+    matrix, _ = cv2.findHomography(template.points, target)
+    if matrix is None:
+        raise PlacementError("the face's points have no homography to the template")
+    landed = cv2.perspectiveTransform(template.points[None], matrix)[0]
+    error = np.hypot(*(landed - target).T).max()
+    size = (width, height)
+    # Premultiplied and area-averaged: a template has ten times the crop's pixels.
+    rgba = template.rgba.copy()
+    rgba[..., :3] *= rgba[..., 3:]
+    grow = np.diag([4.0, 4.0, 1.0])
+    big = cv2.warpPerspective(rgba, grow @ matrix, (width * 4, height * 4), flags=cv2.INTER_LINEAR)
+    laid = cv2.resize(big, size, interpolation=cv2.INTER_AREA)
+    mask = clean(laid[..., 3])
+    if not 0.02 < mask.mean() < 0.4 or error > 0.12 * width:
+        raise PlacementError("the mask does not fit the face")
+    return Trio(face, laid[..., :3] + face * (1 - laid[..., 3:]), mask)
+
+
+def clean(mask: Mask) -> Mask:
+    """A map without specks or pinholes (OpenCV morphology, as the paper does)."""
+    kernel = np.ones((3, 3), np.uint8)
+    return cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_OPEN, kernel), cv2.MORPH_CLOSE, kernel)
+
+
+def wear(
+    face: Array, mesh: Points, rng: Generator, picture: Callable[[], Array] | None = None
+) -> Trio:
+    """The trio of a face with a mask of the wide kind, as worn by real people.
+
+    face: (h, w, 3), eyes level. mesh: (468, 2) in its pixels. picture: gives patches of other
+    photographs to serve as printed cloth.
+    """
+    size = (face.shape[1], face.shape[0])
+    polygon = masks.outline(mesh, rng)
+    mask = masks.fill(polygon, size)
+    cloth = masks.drape(masks.fabric(rng, picture), polygon, size, rng)
+    if rng.random() < 0.25:  # piping or a band of another colour along the edge
+        inner = cv2.erode(mask, np.ones((3, 3)), iterations=int(rng.integers(1, 4)))
+        cloth = cloth + (masks.colour(rng) - cloth) * (1 - inner)[..., None]
+    if rng.random() < 0.08:
+        cloth = _valve(cloth, polygon, rng)
+    cloth = cloth * (masks.folds(polygon, size, rng) * _light(face, mask, rng))[..., None]
+    under = _shadow(face, mask, rng)
+    if rng.random() < 0.8:
+        under = _straps(under, mesh, polygon, rng)
+    soft = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.9))
+    masked = under + (np.clip(cloth, 0, 1) - under) * soft[..., None]
+    masked, mask = in_front(masked, soft, face, mesh, rng)
+    return Trio(face, masked, mask)
+
+
+def in_front(
+    masked: Array, mask: Mask, face: Array, mesh: Points, rng: Generator
+) -> tuple[Array, Mask]:
+    """Hair, hands, glasses and microphones laid over picture and map, now and then."""
+    layers = []
+    if rng.random() < 0.10:
+        layers.append(_hand(face, mesh, rng))
+    if rng.random() < 0.06:
+        layers.append(_strands(face, rng))
+    if rng.random() < 0.15:
+        layers.append(_glasses(mesh, face.shape, rng))
+    if rng.random() < 0.03:
+        layers.append(_microphone(mesh, face.shape, rng))
+    for paint, alpha in layers:
+        masked = masked + (paint - masked) * alpha[..., None]
+        mask = mask * (1 - alpha)
+    return masked, mask
+
+
+def unmasked(face: Array, mesh: Points, rng: Generator) -> Trio:
+    """A negative: nothing worn, but perhaps a scarf below the chin, a hand, a microphone."""
+    masked, nothing = face.copy(), np.zeros(face.shape[:2], np.float32)
+    if rng.random() < 0.3:
+        masked = scarf(masked, mesh, rng)
+    if rng.random() < 0.3:
+        paint, alpha = _hand(face, mesh, rng)
+        masked = masked + (paint - masked) * alpha[..., None]
+    masked, _ = in_front(masked, nothing, face, mesh, rng)
+    return Trio(face, masked, nothing)
+
+
+def scarf(picture: Array, mesh: Points, rng: Generator) -> Array:
+    """The picture with cloth around the neck, which is no mask."""
+    size, face = (picture.shape[1], picture.shape[0]), float(np.hypot(*(mesh[152] - mesh[168])))
+    top = mesh[152][1] + rng.uniform(0.02, 0.25) * face
+    x = np.linspace(-5, size[0] + 5, 7)
+    y = top - rng.uniform(0, 0.3) * face * (2 * x / size[0] - 1) ** 2 + rng.normal(0, 2, 7)
+    ring = np.vstack([np.column_stack([x, y]), [(size[0] + 9, size[1] + 9), (-9, size[1] + 9)]])
+    polygon = ring.astype(np.float32)
+    cloth = masks.drape(masks.fabric(rng), polygon, size, rng)
+    cloth = cloth * masks.folds(polygon, size, rng)[..., None]
+    alpha = masks.fill(polygon, size)[..., None]
+    return picture + (np.clip(cloth, 0, 1) - picture) * alpha
+
+
+def _light(face: Array, mask: Mask, rng: Generator) -> Array:
+    """The face's own light (h, w) around 1, cast on the cloth, with exposure."""
+    luma = cv2.transform(face, np.full((1, 3), 1 / 3))
+    grey = cv2.GaussianBlur(luma, (0, 0), rng.uniform(6, 16))
+    mean = float((grey * mask).sum() / max(float(mask.sum()), 1.0))
+    light = (grey / max(mean, 0.05)) ** rng.uniform(0, 1.2)
+    level = (max(mean, 0.08) / 0.5) ** rng.uniform(0, 1) * rng.uniform(0.75, 1.25)
+    return np.clip(light, 0.4, 1.9) * np.float32(level)
+
+
+def _shadow(face: Array, mask: Mask, rng: Generator) -> Array:
+    """The face with the mask's shadow on the skin around it."""
+    shift = np.float32([[1, 0, rng.normal(0, 1.5)], [0, 1, rng.normal(0, 1.5)]])
+    blurred = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.8, 3))
+    cast = cv2.warpAffine(blurred, shift, (mask.shape[1], mask.shape[0]))
+    return face * (1 - rng.uniform(0, 0.45) * cast)[..., None]
+
+
+def _straps(picture: Array, mesh: Points, polygon: Points, rng: Generator) -> Array:
+    """The picture with ear loops or head bands from the mask's corners outwards, on the skin."""
+    tone = masks.colour(rng) if rng.random() < 0.4 else np.float32([0.92] * 3) * rng.uniform(0.1, 1)
+    width, alpha = int(rng.integers(1, 4)), np.zeros(picture.shape[:2], np.uint8)
+    for contour, sign in ((LEFT_CONTOUR, -1), (RIGHT_CONTOUR, 1)):
+        ear, inside = mesh[contour[1]], polygon.mean(0)
+        for low in (False, True):
+            side = polygon[(polygon[:, 0] - inside[0]) * sign > 0]
+            if len(side) == 0 or rng.random() < 0.1:
+                continue
+            weight = side[:, 0] * sign + side[:, 1] * (0.8 if low else -0.8)
+            start = side[np.argmax(weight)]
+            end = ear + (sign * rng.uniform(0, 14), rng.uniform(-22, 14))
+            middle = 0.5 * (start + end) + rng.normal(0, 3, 2)
+            line = np.rint(np.stack([start - (sign * 2, 0), middle, end]) * 16).astype(np.int32)
+            cv2.polylines(alpha, [line], False, 255, width, cv2.LINE_AA, 4)
+    return _laid(picture, tone, alpha)
+
+
+def _laid(picture: Array, tone: Array, alpha: NDArray[np.uint8]) -> Array:
+    """The picture with one colour laid on where alpha (h, w) says."""
+    return picture + (tone - picture) * (alpha[..., None] * np.float32(1 / 255))
+
+
+def _valve(cloth: Array, polygon: Points, rng: Generator) -> Array:
+    at = polygon.mean(0) + rng.normal(0, 0.18, 2) * (polygon.max(0) - polygon.min(0))
+    axes = np.abs(rng.normal(9, 2, 2)) + 3
+    tone = np.clip(masks.colour(rng) * rng.uniform(0.5, 1.2), 0, 1)
+    for shrink, dim in ((1.0, 1.0), (0.7, rng.uniform(0.6, 1.1))):
+        box = (at.tolist(), (axes * 2 * shrink).tolist(), rng.uniform(0, 180))
+        alpha = np.zeros(cloth.shape[:2], np.uint8)
+        cv2.ellipse(alpha, box, 255, -1, cv2.LINE_AA)
+        cloth = _laid(cloth, (tone * dim).astype(np.float32), alpha)
+    return cloth
+
+
+def _skin(face: Array, mesh: Points, rng: Generator) -> Array:
+    """The colour of this person's skin, read off the cheeks and the forehead."""
+    at = np.rint(mesh[[117, 346, 9, 151]]).astype(int)
+    at = at.clip(0, (face.shape[1] - 1, face.shape[0] - 1))
+    return np.median(face[at[:, 1], at[:, 0]], axis=0) * rng.uniform(0.8, 1.15)
+
+
+def _hand(face: Array, mesh: Points, rng: Generator) -> tuple[Array, Mask]:
+    """Fingers from below or from a side: paint (h, w, 3) and coverage (h, w)."""
+    height, width = face.shape[:2]
+    alpha, shade = np.zeros((height, width), np.uint8), np.ones((height, width), np.float32)
+    scale = float(np.hypot(*(mesh[152] - mesh[168])))
+    tip = along_mouth = mesh[13] + rng.normal(0, 0.3, 2) * scale
+    angle = rng.uniform(0.15, 0.85) * np.pi
+    way = np.array([np.cos(angle), np.sin(angle)])
+    thick = rng.uniform(0.12, 0.2) * scale
+    for finger in range(int(rng.integers(1, 5))):
+        side = np.array([-way[1], way[0]]) * thick * 1.02 * finger
+        tip = along_mouth + side + way * rng.normal(0, 0.25) * thick
+        knuckle = tip + way * scale * rng.uniform(0.45, 0.6)
+        end = knuckle + (way + rng.normal(0, 0.3, 2)) * scale
+        line = np.rint(np.stack([tip, knuckle, end]) * 16).astype(np.int32)
+        one = np.zeros_like(alpha)
+        cv2.polylines(one, [line], False, 255, max(int(thick), 2), cv2.LINE_AA, 4)
+        round_ = cv2.distanceTransform((one > 127).astype(np.uint8), cv2.DIST_L2, 3)
+        depth = np.clip(round_ / max(thick / 2, 1), 0, 1) ** 0.5
+        shade = np.where(one > 0, 0.6 + 0.45 * depth, shade)
+        alpha = np.maximum(alpha, one)
+    texture = 1 + 0.05 * masks.noise(rng, (24, 24), (width, height))
+    paint = np.clip(_skin(face, mesh, rng) * (shade * texture)[..., None], 0, 1)
+    return paint.astype(np.float32), cv2.GaussianBlur(alpha, (0, 0), 0.7).astype(np.float32) / 255
+
+
+def _strands(face: Array, rng: Generator) -> tuple[Array, Mask]:
+    height, width = face.shape[:2]
+    alpha = np.zeros((height, width), np.uint8)
+    x = rng.choice([rng.uniform(0, 0.35), rng.uniform(0.65, 1)]) * width
+    for _ in range(int(rng.integers(2, 20))):
+        a, b, c = (rng.normal(x, 9), -5), (rng.normal(x, 16), height / 2), (rng.normal(x, 25), 215)
+        line = np.rint(np.array([a, b, c]) * 16).astype(np.int32)
+        cv2.polylines(alpha, [line], False, 255, int(rng.integers(1, 3)), cv2.LINE_AA, 4)
+    tone = np.float32(rng.uniform(0.02, 0.5)) * np.float32([1, rng.uniform(0.6, 1), 0.6])
+    return np.broadcast_to(tone, face.shape), alpha.astype(np.float32) / 255 * rng.uniform(0.5, 1)
+
+
+def _glasses(mesh: Points, shape: tuple[int, ...], rng: Generator) -> tuple[Array, Mask]:
+    alpha = np.zeros(shape[:2], np.uint8)
+    eyes = (mesh[[33, 133]].mean(0), mesh[[362, 263]].mean(0))
+    span = float(np.hypot(*(eyes[1] - eyes[0])))
+    axes = (span * rng.uniform(0.33, 0.46), span * rng.uniform(0.22, 0.42))
+    dark, thick = rng.random() < 0.25, int(rng.integers(1, 4))
+    for eye in eyes:
+        box = ((eye + (0, span * 0.06)).tolist(), (2 * axes[0], 2 * axes[1]), 0)
+        if dark:
+            cv2.ellipse(alpha, box, int(rng.integers(170, 256)), -1, cv2.LINE_AA)
+        cv2.ellipse(alpha, box, 255, thick, cv2.LINE_AA)
+    bridge = np.rint(np.stack([eyes[0] + (axes[0], 0), eyes[1] - (axes[0], 0)])).astype(np.int32)
+    cv2.line(alpha, bridge[0].tolist(), bridge[1].tolist(), 255, thick, cv2.LINE_AA)
+    tone = masks.colour(rng) * rng.uniform(0.05, 0.8)
+    return np.broadcast_to(tone.astype(np.float32), shape), alpha.astype(np.float32) / 255
+
+
+def _microphone(mesh: Points, shape: tuple[int, ...], rng: Generator) -> tuple[Array, Mask]:
+    alpha = np.zeros(shape[:2], np.uint8)
+    at = mesh[152] + rng.normal(0, 12, 2)
+    radius = rng.uniform(8, 18)
+    end = at + (rng.normal(0, 30), 100)
+    cv2.line(alpha, np.intp(at).tolist(), np.intp(end).tolist(), 255, int(radius), cv2.LINE_AA)
+    cv2.ellipse(alpha, (at.tolist(), (2 * radius, 2.6 * radius), 0), 255, -1, cv2.LINE_AA)
+    tone = np.float32(rng.uniform(0.03, 0.5)) * np.ones(shape, np.float32)
+    tone = tone * (1 + 0.5 * masks.noise(rng, (60, 60), (shape[1], shape[0])))[..., None]
+    return tone, alpha.astype(np.float32) / 255
+
+
+_TEMPLATE_POINTS = np.array(
+    [(20, 80), (200, 12), (380, 80), (36, 225), (200, 330), (364, 225)], np.float32
+)
+
+
+def _draw(style: str, colour: Array) -> Array:
+    """A template picture (360, 400, 4) in one of the paper's three styles."""
+    a, b, c, d, e, f = _TEMPLATE_POINTS
+    if style == "surgical":
+        ring = np.stack([a, (a + b) / 2 - (0, 14), b, (b + c) / 2 - (0, 14), c, f, e + (95, -8),
+                         e + (0, 6), e - (95, 8), d])  # fmt: skip
+    elif style == "KN95":
+        ring = np.stack([a + (8, 24), b - (48, -22), b, b + (48, 22), c - (8, -24), f + (0, -10),
+                         e + (42, 0), e + (0, 14), e - (42, 0), d + (0, -10)])  # fmt: skip
+    else:
+        ring = np.stack([a, b - (90, -40), b - (25, 2), b + (25, -2), b + (90, 40), c, f,
+                         e + (70, -14), e + (0, 8), e - (70, 14), d])  # fmt: skip
+    size = (400, 360)
+    polygon = masks.smooth(ring.astype(np.float32), 2)
+    alpha = masks.fill(polygon, size)
+    u, v = masks._uv(polygon, size)
+    shade = 1 - 0.22 * u * u - 0.12 * v * v
+    if style == "surgical":
+        pleats = [0.14 * np.exp(-(((v + 0.1 * u * u - at) / 0.035) ** 2)) for at in (-0.35, 0, 0.35)]
+        shade = shade - np.sum(pleats, axis=0)
+    elif style == "KN95":
+        shade = shade - 0.25 * np.exp(-((u / 0.02) ** 2)) + 0.05 * np.sign(u)
+    else:
+        edge = alpha - cv2.erode(alpha, np.ones((3, 3)), iterations=6)
+        shade = shade - 0.15 * edge
+    rgb = np.clip(colour * shade[..., None] + 0.02, 0, 1)
+    return np.dstack([rgb, alpha]).astype(np.float32)
+
+
+def _tint(rgba: Array, colour: Array) -> Array:
+    """A template in another colour: its own light and folds, scaled to the colour's brightness."""
+    grey = rgba[..., :3].mean(2, keepdims=True)
+    typical = float(np.median(grey[rgba[..., 3] > 0.5]))
+    rgb = np.clip(colour * (grey / max(typical, 0.05)) ** 0.8, 0, 1)
+    return np.concatenate([rgb, rgba[..., 3:]], axis=2).astype(np.float32)
