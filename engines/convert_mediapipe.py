@@ -12,10 +12,10 @@ interpreter before it is written.
 """
 
 import argparse
-import hashlib
 import sys
 import zipfile
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -114,8 +114,9 @@ def convert(tflite: bytes, network: Network) -> onnx.ModelProto:
     free_the_batch(model)
     reshape_outputs(model, network.outputs)
     rename_input(model, network)
-    drop_unused(model)
     halve_constants(model)
+    settle_order(model)
+    model.graph.name = network.name
     model.producer_name, model.doc_string = "stream-unmask engines/convert_mediapipe.py", ""
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -184,14 +185,6 @@ def rename_input(model: onnx.ModelProto, network: Network) -> None:
                 node.input[index] = "image"
 
 
-def drop_unused(model: onnx.ModelProto) -> None:
-    """Removes the constants that no node takes any more."""
-    used = {name for node in model.graph.node for name in node.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name in used]
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
-
-
 def halve_constants(model: onnx.ModelProto) -> None:
     """Stores in float16, with a cast behind it, every weight that this does not change."""
     casts = []
@@ -211,6 +204,43 @@ def halve_constants(model: onnx.ModelProto) -> None:
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+
+
+def settle_order(model: onnx.ModelProto) -> None:
+    """Orders and names nodes and constants by use, so that every run writes the same file.
+
+    tf2onnx numbers them in the order of its sets, and leaves constants that no node takes.
+    """
+    maker = {node.output[0]: node for node in model.graph.node}
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    names = {"": "", "image": "image"} | {out.name: out.name for out in model.graph.output}
+    used: list[onnx.TensorProto] = []
+
+    def visit(name: str) -> None:
+        if name in constants and name not in names:
+            names[name] = f"constant_{len(used)}"
+            used.append(constants[name])
+        node = maker.pop(name, None)
+        if node is not None:
+            for source in node.input:
+                visit(source)
+            names.setdefault(name, f"value_{len(nodes)}")
+            nodes.append(node)
+
+    sys.setrecursionlimit(10_000)
+    for output in model.graph.output:
+        visit(output.name)
+    for number, node in enumerate(nodes):
+        node.name = f"{node.op_type}_{number}"
+        node.input[:] = [names[name] for name in node.input]
+        node.output[:] = [names[name] for name in node.output]
+        node.attribute.sort(key=lambda attribute: attribute.name)
+    for tensor in used:
+        tensor.name = names[tensor.name]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(used)
 
 
 def greatest_difference(tflite: bytes, model: onnx.ModelProto, network: Network) -> float:
@@ -245,7 +275,7 @@ def main() -> int:
     parser.add_argument("wheel", type=Path, help="mediapipe-0.10.21-...whl")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
-    print(f"{options.wheel.name}: SHA-256 {_sha256(options.wheel.read_bytes())}")
+    print(f"{options.wheel.name}: SHA-256 {sha256(options.wheel.read_bytes()).hexdigest()}")
     for network in NETWORKS:
         original = zipfile.ZipFile(options.wheel).read(network.member)
         tflite = densify(original)
@@ -256,15 +286,11 @@ def main() -> int:
             return 1
         data = model.SerializeToString()
         (options.output / f"{network.name}.onnx").write_bytes(data)
-        print(f"{network.member}: SHA-256 {_sha256(original)}")
-        print(f"{network.name}.onnx: {len(data):,} bytes, SHA-256 {_sha256(data)}")
+        print(f"{network.member}: SHA-256 {sha256(original).hexdigest()}")
+        print(f"{network.name}.onnx: {len(data):,} bytes, SHA-256 {sha256(data).hexdigest()}")
         print(f"  differs from TensorFlow Lite by at most {difference:.2g}")
     print("done")
     return 0
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 if __name__ == "__main__":

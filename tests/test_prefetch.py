@@ -41,10 +41,9 @@ def test_prefetch_passes_errors_on_after_the_items_before() -> None:
         yield 1
         raise OSError("gone")
 
-    got = []
-    with pytest.raises(OSError, match="gone"), prefetch(broken(), 4) as items:
-        for item in items:
-            got.append(item)
+    got: list[int] = []
+    with prefetch(broken(), 4) as items, pytest.raises(OSError, match="gone"):
+        got.extend(items)
     assert got == [1]
 
 
@@ -106,13 +105,18 @@ def test_background_raises_at_the_next_call() -> None:
     def sink(item: int) -> None:
         raise OSError(f"disk full at {item}")
 
-    calls = 0
-    with pytest.raises(OSError, match="disk full at 0"), background(sink, 1) as put:
-        for item in range(1000):
-            put(item)
-            calls += 1
-            time.sleep(0.001)
-    assert calls < 1000
+    calls: list[int] = []
+
+    def body() -> None:
+        with background(sink, 1) as put:
+            for item in range(1000):
+                put(item)
+                calls.append(item)
+                time.sleep(0.001)
+
+    with pytest.raises(OSError, match="disk full at 0"):
+        body()
+    assert len(calls) < 1000
 
 
 def test_background_raises_at_the_end_what_came_last() -> None:
@@ -127,6 +131,7 @@ def test_background_raises_at_the_end_what_came_last() -> None:
 def test_background_drops_the_queue_on_an_error() -> None:
     got: list[int] = []
     gate = threading.Event()
+    opener = threading.Timer(0.05, gate.set)
 
     def sink(item: int) -> None:
         gate.wait(5)
@@ -136,10 +141,10 @@ def test_background_drops_the_queue_on_an_error() -> None:
         with background(sink, 8) as put:
             for item in range(6):
                 put(item)
-            threading.Timer(0.05, gate.set).start()
+            opener.start()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         body()
+    opener.join()
     assert got in ([], [0])
-    time.sleep(0.02)

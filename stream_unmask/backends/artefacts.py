@@ -32,7 +32,7 @@ def engine_path(name: str) -> Path:
     facts = manifest().get(name)
     if facts is None:
         raise BackendError(f"There is no engine called {name!r}; known are {', '.join(manifest())}.")
-    path = engines_folder() / facts["file"]
+    path = engines_folder() / str(facts["file"])
     if not path.is_file():
         raise BackendError(f"The engine file {path.name} is missing; install stream-unmask again.")
     if sha256(path) != facts["sha256"]:

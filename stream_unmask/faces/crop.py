@@ -42,7 +42,7 @@ def _shrink(image: Image, to_crop: Affine, size: tuple[int, int]) -> Image:
             grow = np.array([[sx, 0, x0 + sx / 2 - 0.5], [0, sy, y0 + sy / 2 - 0.5]])
             linear = to_crop[:, :2]
             to_crop = np.column_stack([linear @ grow[:, :2], linear @ grow[:, 2] + to_crop[:, 2]])
-            image = small
+            image = np.asarray(small, np.uint8)
     return np.asarray(
         cv2.warpAffine(
             image, to_crop, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

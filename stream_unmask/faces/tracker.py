@@ -19,6 +19,11 @@ from stream_unmask.types import Face, Image
 
 _NEAR = 0.6  # the farthest two centres of the same person lie apart, in sides of the box
 _SIZES = 1.7  # the most that the same person's box grows or shrinks between two looks
+_NEW_SCORE = 0.6  # a new face must be surer than one that was already known
+# Rounds of detection in vain after which a face is lost. The stated presence alone proves little:
+# it is often low on masked faces, and high on a bare wall.
+_DOUBTFUL_ROUNDS = 2
+_SURE_ROUNDS = 4
 _MEMORY = 30  # frames for which the number of a lost face is kept
 _CUT = 0.55  # correlation of two frames below which they show different scenes
 
@@ -29,9 +34,10 @@ class _Track:
 
     number: int
     face: Face
-    steady: SteadyEyes = field(default_factory=SteadyEyes)
+    seen: Face  # as it was when the detector last found it
+    unseen: int = 0  # frames since then
     doubtful: bool = False  # the landmark network sees no face where the mesh is
-    unproven: int = 0  # frames since presence or the detector last spoke for the face
+    steady: SteadyEyes = field(default_factory=SteadyEyes)
     lost: int = 0  # frames since it was last shown; 0 while it is
 
 
@@ -39,8 +45,8 @@ class Tracker:
     """Finds and follows the faces of one video, frame by frame; a new video takes a new object.
 
     detector: the faces of a picture, as `Detector` gives them. every: frames from one detection
-    to the next. A face without any proof for twice that long is lost; its number is kept for
-    30 frames more, in case it turns up again nearby.
+    to the next. A face that the detector misses a few times running is lost; its number is kept
+    for 30 frames more, in case it turns up again nearby.
     """
 
     def __init__(
@@ -80,29 +86,31 @@ class Tracker:
                 track.lost = 1
             elif sure:
                 track.face = face
-            else:  # the proof is older than the mesh, and so is the score
-                track.face = replace(face, score=track.face.score)
+            else:  # it is the detector that vouches for this face, so the score is from there
+                track.face = replace(face, score=track.seen.score)
             alarm |= bool(track.lost) or not (sure or track.doubtful)
             track.doubtful = not sure
-            track.unproven = 0 if sure else track.unproven + 1
+            track.unseen += 1
         return alarm
 
     def _detect(self, image: Image) -> None:
-        """Looks for faces in the whole picture: new ones, and proof for those that are known."""
+        """Looks for faces in the whole picture: new ones, and those that are known."""
         faces = self._landmarker(image, self._detector(image))
-        pairs = _pairs([track.face for track in self._tracks], list(faces))
+        pairs = _pairs(self._tracks, faces)
         for index, face in enumerate(faces):
             if index in pairs:
-                _prove(self._tracks[pairs[index]], face)
-            else:
-                self._tracks.append(_Track(self._next_number, face))
+                _refresh(self._tracks[pairs[index]], face)
+            elif face.score >= _NEW_SCORE:
+                self._tracks.append(_Track(self._next_number, face, face))
                 self._next_number += 1
 
     def _tidy(self) -> None:
         """Ends tracks without proof, forgets those long lost and merges those on one face."""
         for track in self._tracks:
-            if track.lost or track.unproven > 2 * self._every:
+            patience = _DOUBTFUL_ROUNDS if track.doubtful else _SURE_ROUNDS
+            if track.lost or track.unseen > patience * self._every:
                 track.lost += 1
+                track.face = track.seen  # where to wait for it: the mesh has wandered off
         kept: list[_Track] = []
         for track in sorted(self._tracks, key=lambda track: -weight(track.face)):
             twin = next((other for other in kept if _one_person(track, other)), None)
@@ -126,29 +134,33 @@ def _one_person(first: _Track, second: _Track) -> bool:
     return not (first.lost or second.lost) and covers(first.face, second.face)
 
 
-def _prove(track: _Track, face: Face) -> None:
-    """Takes a detection as proof, and its mesh where the track's own is lost or doubtful."""
-    if track.lost:
-        track.face, track.steady, track.lost = face, SteadyEyes(), 0
-    elif track.doubtful:
+def _refresh(track: _Track, face: Face) -> None:
+    """Notes that the detector found a face; takes over its mesh if the track's own is dubious."""
+    strayed = _distance(track.face, face) > _NEAR
+    if track.lost or track.doubtful or strayed:
         track.face = face
-    track.unproven = 0
+    if track.lost or strayed:
+        track.steady, track.lost = SteadyEyes(), 0
+    track.seen, track.unseen = face, 0
 
 
 def _in_sight(face: Face, image: Image) -> bool:
     """Whether the middle of a face still lies in the picture."""
     x, y = _centre(face)
     height, width = image.shape[:2]
-    return 0 <= x < width and 0 <= y < height
+    return bool(0 <= x < width and 0 <= y < height)
 
 
-def _pairs(known: list[Face], found: list[Face]) -> dict[int, int]:
-    """Which found face (key) is which known one (value): the nearest pairs first."""
+def _pairs(tracks: list[_Track], faces: tuple[Face, ...]) -> dict[int, int]:
+    """Which face (key) is whose (value): the nearest pairs first.
+
+    A face may also turn up where the detector last saw it, after its mesh has wandered off.
+    """
     distances = sorted(
         (distance, i, j)
-        for i, face in enumerate(found)
-        for j, other in enumerate(known)
-        if (distance := _distance(other, face)) <= _NEAR
+        for i, face in enumerate(faces)
+        for j, track in enumerate(tracks)
+        if (distance := min(_distance(track.face, face), _distance(track.seen, face))) <= _NEAR
     )
     pairs: dict[int, int] = {}
     for _, i, j in distances:

@@ -11,6 +11,7 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from stream_unmask.errors import OutputError
+from stream_unmask.video.frame import BT601, LIMITED
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 _DEFAULTS = {"webm": "libvpx-vp9"}
@@ -33,6 +34,7 @@ def add_encoder(
     picture: av.VideoFrame,
     rate: Fraction,
     time_base: Fraction,
+    sample_aspect_ratio: Fraction | None,
 ) -> VideoStream:
     """An opened stream for pictures like this one; OutputError if the encoder can't do it."""
     name = name or _DEFAULTS.get(container.format.name, "libx264")
@@ -46,7 +48,11 @@ def add_encoder(
         context.pix_fmt = _pixel_format(codec, picture)
         if not picture.format.is_rgb:
             context.color_range, context.colorspace = picture.color_range, picture.colorspace
+        elif not av.VideoFormat(context.pix_fmt).is_rgb:
+            context.color_range, context.colorspace = LIMITED, BT601  # as `converted` makes it
         context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
+        if sample_aspect_ratio:
+            context.sample_aspect_ratio = sample_aspect_ratio
         context.options = _options(stream, name, quality)
         context.open()  # now rather than with the first frame: a missing GPU shows here
     except (FFmpegError, ValueError, OSError) as error:

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 
 from stream_unmask.types import Image, Mask
 
-_MPEG, _JPEG = 1, 2  # AVColorRange: limited, full
-_BT601 = 5
+LIMITED, FULL = 1, 2  # AVColorRange
+BT601 = 5  # AVColorSpace
 # swscale's default path from YUV to RGB darkens by one level in 255; this one is within rounding.
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 # AVColorSpace to what swscale can do; everything else, "unspecified" too, is BT.601 in both
 # directions, as in FFmpeg itself, so that a picture survives the round trip.
-_MATRICES = {1: 1, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: 9, 10: 9}
+_MATRICES = {1: 1, 4: 4, 5: BT601, 6: BT601, 7: 7, 9: 9, 10: 9}
 # Where samples of packed and exotic formats go to be edited.
 _PLANAR = (
     *("gray", "yuv420p", "yuv422p", "yuv444p", "yuva420p", "yuva444p", "gbrp", "gbrap"),
@@ -160,9 +160,9 @@ def converted(
 ) -> av.VideoFrame:
     """The picture in another format or size; within YUV its matrix and range stay as they are."""
     matrix, source = _matrix(picture), picture.format
-    target = _MPEG if source.is_rgb else _range(picture)
+    target = LIMITED if source.is_rgb else _range(picture)
     if av.VideoFormat(pixel_format).is_rgb or pixel_format.startswith("yuvj"):
-        target = _JPEG
+        target = FULL
     result = picture.reformat(
         width=width,
         height=height,
@@ -179,12 +179,12 @@ def converted(
 
 
 def _matrix(picture: av.VideoFrame) -> int:
-    return _MATRICES.get(picture.colorspace, _BT601)
+    return _MATRICES.get(picture.colorspace, BT601)
 
 
 def _range(picture: av.VideoFrame) -> int:
-    full = picture.color_range == _JPEG or picture.format.name.startswith("yuvj")
-    return _JPEG if full or picture.format.is_rgb else _MPEG
+    full = picture.color_range == FULL or picture.format.name.startswith("yuvj")
+    return FULL if full or picture.format.is_rgb else LIMITED
 
 
 def _editable(pixel_format: av.VideoFormat) -> bool:
@@ -234,7 +234,7 @@ def _blend(picture: av.VideoFrame, patch: Patch, turn: Orientation) -> None:
     paint = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
         format=picture.format.name,
         dst_colorspace=_matrix(picture),
-        src_color_range=_JPEG,
+        src_color_range=FULL,
         dst_color_range=_range(picture),
         interpolation=_EXACT,
         threads=1,

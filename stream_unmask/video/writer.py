@@ -115,7 +115,8 @@ class Writer:
             # The edit list that delays a stream counts in ticks of the movie, by default coarse.
             ticks = reader.time_base.denominator
             ticks *= -(-10_000 // ticks)
-            options = {"movflags": _MOVFLAGS, "movie_timescale": str(ticks)}
+            movflags = "faststart" if any(map(_lacks_header, reader.streams)) else _MOVFLAGS
+            options = {"movflags": movflags, "movie_timescale": str(ticks)}
         self._container: OutputContainer = av.open(
             f"file:{self._part}", "w", format=name, container_options=options
         )
@@ -129,13 +130,20 @@ class Writer:
                     reader.first,
                     reader.frame_rate,
                     reader.time_base,
+                    reader.sample_aspect_ratio,
                 )
                 self._describe(self._video, stream)
             elif self._carry:
                 self._add_copy(stream)
-        if reader.sample_aspect_ratio:
-            self._video.codec_context.sample_aspect_ratio = reader.sample_aspect_ratio
         self._video.set_display_matrix(reader.display_matrix)
+        in_stream = self._video.codec_context.codec.canonical_name in {"h264", "hevc"}
+        if (
+            (reader.sample_aspect_ratio or 1) != 1
+            and name in {"matroska", "webm"}
+            and not in_stream
+        ):
+            # PyAV sets it in the encoder only, and these containers have it from elsewhere.
+            self.dropped.append(f"the pixels' aspect ratio: not possible in {self.target.suffix}")
         self._container.metadata.update(_merged(reader.metadata if self._carry else {}, metadata))
 
     def _add_copy(self, stream: Stream) -> None:
@@ -241,6 +249,12 @@ def _headroom(first: Frame) -> Fraction:
         if packet.pts is not None:
             times.append(packet.pts * packet.time_base + _RUN_UP)
     return max(-min(times), Fraction(0))
+
+
+def _lacks_header(stream: Stream) -> bool:
+    """True for AAC out of a transport stream: an index written early could not describe it yet."""
+    context = stream.codec_context
+    return context is not None and context.name == "aac" and not context.extradata
 
 
 def _takes(container: str, stream: Stream) -> bool:

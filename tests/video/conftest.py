@@ -68,7 +68,9 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         path = tmp_path / name
         pts = list(pts if pts is not None else range(0, 512 * frames, 512))
-        with av.open(str(path), "w", container_options=container_options or {}) as container:
+        finer = {"movie_timescale": "12800"} if path.suffix in (".mp4", ".mov") else {}
+        muxer = finer | (container_options or {})
+        with av.open(str(path), "w", container_options=muxer) as container:
             container.metadata.update(metadata or {})
             if chapters:
                 container.set_chapters(chapters)
@@ -76,7 +78,8 @@ def make_clip(tmp_path: Path) -> Callable[..., Path]:
                 stream: Any = container.add_stream(codec, rate=25, time_base=time_base)
                 stream.width, stream.height = size
                 stream.pix_fmt = pixel_format
-                stream.options = {"crf": "10", "preset": "ultrafast", "g": "8", **(options or {})}
+                quick = {"crf": "10", "preset": "ultrafast", "g": "8"} if "x" in codec else {}
+                stream.options = quick | (options or {})
                 if aspect:
                     stream.codec_context.sample_aspect_ratio = aspect
                 if colours:
@@ -112,9 +115,11 @@ class Facts:
             self.metadata = {key.lower(): value for key, value in container.metadata.items()}
             self.chapters = container.chapters()
             self.aspect = video.sample_aspect_ratio
-            self.codecs = [s.codec_context.codec.canonical_name for s in container.streams]
+            self.codecs = [
+                s.codec_context.codec.canonical_name for s in container.streams if s.codec_context
+            ]
             for packet in container.demux():
-                if packet.stream_index == video.index:
+                if packet.stream.index == video.index:
                     for frame in packet.decode():
                         self.times.append(frame.pts * frame.time_base)
                         self.last = frame

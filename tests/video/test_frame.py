@@ -67,8 +67,10 @@ def test_patch_changes_only_what_its_mask_covers(pixel_format: str) -> None:
     for old, new in zip(untouched, planes(after), strict=True):
         scale_y, scale_x = 48 // old.shape[0], 64 / old.shape[1]
         rows, columns = np.nonzero(old != new)
-        assert rows.min() * scale_y >= 12 and rows.max() * scale_y <= 25
-        assert columns.min() * scale_x >= 13 and columns.max() * scale_x < 32
+        assert rows.min() * scale_y >= 12
+        assert rows.max() * scale_y <= 25
+        assert columns.min() * scale_x >= 13
+        assert columns.max() * scale_x < 32
     inside = to_rgb(after)[15:23, 17:29].astype(int)
     expected = (200, 60, 90) if pixel_format != "gray" else inside[0, 0]
     assert np.abs(inside - expected).max() <= 3

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from stream_unmask.errors import InputError
+from stream_unmask.video.frame import Frame
 from stream_unmask.video.reader import Reader
 
 Make = Callable[..., Path]
@@ -144,21 +145,24 @@ def test_matroska_cut_short_is_noticed_at_its_end(make_clip: Make, audio: bool) 
     path = make_clip("clip.mkv", frames=150, audio=audio)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
-    frames = []
-    with pytest.raises(InputError, match=r"cut short: its last \d"), Reader(path) as reader:
-        for frame in reader:
-            frames.append(frame)
+    frames: list[Frame] = []
+    with Reader(path) as reader, pytest.raises(InputError, match=r"cut short: its last \d"):
+        frames.extend(reader)
     assert 40 < len(frames) < 110
+
+
+def spoil(path: Path, which: slice) -> None:
+    """Overwrite those packets of the picture."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        for entry in list(container.streams.video[0].index_entries)[which]:
+            data[entry.pos : entry.pos + entry.size] = b"\xff" * entry.size
+    path.write_bytes(data)
 
 
 def test_damage_in_the_middle_is_skipped_and_told(make_clip: Make) -> None:
     path = make_clip(frames=60, options={"g": "5", "bf": "0"})
-    with av.open(str(path)) as container:
-        entries = list(container.streams.video[0].index_entries)[30:33]
-    data = bytearray(path.read_bytes())
-    for entry in entries:
-        data[entry.pos : entry.pos + entry.size] = b"\xff" * entry.size
-    path.write_bytes(data)
+    spoil(path, slice(30, 33))
     with Reader(path) as reader:
         frames = list(reader)
         assert 50 <= len(frames) < 60
@@ -168,12 +172,7 @@ def test_damage_in_the_middle_is_skipped_and_told(make_clip: Make) -> None:
 
 def test_no_frame_at_all_is_an_error(make_clip: Make) -> None:
     path = make_clip(frames=5)
-    with av.open(str(path)) as container:
-        entries = list(container.streams.video[0].index_entries)
-    data = bytearray(path.read_bytes())
-    for entry in entries:
-        data[entry.pos : entry.pos + entry.size] = b"\xff" * entry.size
-    path.write_bytes(data)
+    spoil(path, slice(None))
     with pytest.raises(InputError, match="no picture that can be decoded"):
         Reader(path)
 

@@ -150,6 +150,11 @@ def test_depth_chroma_and_range_stay(
     assert after.colours == colours
 
 
+def test_aspect_that_a_container_cannot_hold_is_named(make_clip: Make, tmp_path: Path) -> None:
+    writer = copy(make_clip(aspect=Fraction(4, 3)), tmp_path / "out.webm")
+    assert writer.dropped == ["the pixels' aspect ratio: not possible in .webm"]
+
+
 def test_odd_size_is_kept(make_clip: Make, tmp_path: Path, facts: type) -> None:
     source = make_clip("in.webm", codec="libvpx-vp9", size=(97, 63), frames=5)
     copy(source, tmp_path / "out.mp4")
@@ -157,6 +162,26 @@ def test_odd_size_is_kept(make_clip: Make, tmp_path: Path, facts: type) -> None:
     assert facts(tmp_path / "out.mp4").size == facts(tmp_path / "out.webm").size == (97, 63)
     assert facts(tmp_path / "out.mp4").format == "yuv444p"
     assert facts(tmp_path / "out.webm").format == "yuv420p"
+
+
+def test_transport_stream_with_its_aac_fits_into_mp4(
+    make_clip: Make, tmp_path: Path, facts: type
+) -> None:
+    copy(make_clip("in.ts", audio=True, options={"x264-params": "keyint=8"}), tmp_path / "out.mp4")
+    seen = facts(tmp_path / "out.mp4")
+    assert len(seen.times) == 20
+    assert len(seen.packets[1]) > 30
+
+
+@pytest.mark.parametrize("pixel_format", ["bgr0", "yuyv422"])
+def test_packed_pictures_become_ordinary_video(
+    make_clip: Make, tmp_path: Path, facts: type, pixel_format: str
+) -> None:
+    codec = "ffv1" if pixel_format == "bgr0" else "rawvideo"
+    source = make_clip("in.mkv", codec=codec, pixel_format=pixel_format, frames=3)
+    copy(source, tmp_path / "out.mp4")
+    with Reader(source) as old, Reader(tmp_path / "out.mp4") as new:
+        assert np.abs(to_rgb(old.first).astype(int) - to_rgb(new.first)).mean() < 6
 
 
 def test_chapters_are_kept_and_move_with_a_trim(
@@ -273,14 +298,18 @@ def test_a_full_disk_is_one_sentence(
     source = make_clip(frames=120, size=(320, 240))
     rng = np.random.default_rng(1)
     noise = rng.integers(0, 255, (240, 320, 3), np.uint8)
+
+    def write_noise() -> None:
+        with Reader(source) as reader, Writer(tmp_path / f"out.{suffix}", reader) as writer:
+            for frame in reader:
+                writer.write(Frame(from_rgb(noise, frame.picture)))
+
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
-        with pytest.raises(OutputError, match="can't be written"), Reader(source) as reader:
-            with Writer(tmp_path / f"out.{suffix}", reader) as writer:
-                for frame in reader:
-                    writer.write(Frame(from_rgb(noise, frame.picture)))
+        with pytest.raises(OutputError, match="can't be written"):
+            write_noise()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)

@@ -1,0 +1,175 @@
+"""From file to file and from picture to picture: what the command line and Python users call."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from stream_unmask.errors import OptionError
+from stream_unmask.faces.crop import cut
+from stream_unmask.label import label_patch, mark
+from stream_unmask.options import Options
+from stream_unmask.pipeline import (
+    Composed,
+    Parts,
+    open_parts,
+    pasted,
+    unmask_frames,
+    whole_mask,
+)
+from stream_unmask.prefetch import background, prefetch
+from stream_unmask.report import Clock, Report
+from stream_unmask.sheet import PreviewSheet
+from stream_unmask.steady import SteadyMask
+from stream_unmask.types import Crop, Face, Image, Mask
+from stream_unmask.unmask import repaint, widen
+from stream_unmask.video.frame import Frame, from_rgb, to_rgb
+from stream_unmask.video.image import write_image
+from stream_unmask.video.reader import Reader
+from stream_unmask.video.target import claim
+from stream_unmask.video.writer import Writer
+
+_AHEAD = 8  # frames that decoding may run ahead, and encoding behind
+
+Progress = Callable[[float, float | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Unmasked:
+    """A picture without masks.
+
+    image: (H, W, 3) RGB. mask: (H, W) float32, 0 as it was .. 1 invented. faces: all that were
+    found; masked: how many of them wore a mask. backend: what the networks really ran on.
+    """
+
+    image: Image
+    mask: Mask
+    faces: tuple[Face, ...]
+    masked: int
+    backend: str
+
+
+def unmask_image(image: Image, options: Options | None = None) -> Unmasked:
+    """A picture, RGB uint8 (H, W, 3), with the masks of the people in it painted over.
+
+    BackendError if no engine can be opened; OptionError if the picture has another shape or type.
+    """
+    options = options or Options()
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise OptionError(f"A picture must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}.")
+    with open_parts(options) as parts:
+        faces = parts.landmarker(image, parts.detector(image))
+        crops = _repainted(image, faces, parts)
+    shape = (image.shape[0], image.shape[1])
+    patches = pasted(crops, shape)
+    result = image.copy()
+    for patch in (*patches, label_patch(shape)) if options.label and patches else patches:
+        height, width = patch.mask.shape
+        area = result[patch.y : patch.y + height, patch.x : patch.x + width]
+        blend = area + (patch.image.astype(np.float32) - area) * patch.mask[..., None]
+        area[:] = np.rint(blend)
+    return Unmasked(result, whole_mask(shape, patches), faces, len(patches), parts.backend)
+
+
+def _repainted(image: Image, faces: tuple[Face, ...], parts: Parts) -> list[Crop]:
+    """The crops of those faces that wear a mask, repainted."""
+    crops = [cut(image, face, parts.profile.eyes, parts.profile.size) for face in faces]
+    maps = parts.networks.segmenter([crop.image for crop in crops]) if crops else []
+    fabrics = [SteadyMask(smooth=False)(mask) for mask in maps]
+    worn = [(c, widen(f)) for c, f in zip(crops, fabrics, strict=True) if f is not None]
+    painted = repaint([crop.image for crop, _ in worn], [m for _, m in worn], parts.networks)
+    return [
+        replace(crop, image=face, mask=m) for (crop, m), face in zip(worn, painted, strict=True)
+    ]
+
+
+def unmask_video(
+    source: str | Path,
+    target: str | Path,
+    options: Options | None = None,
+    *,
+    mask_target: str | Path | None = None,
+    sheet_target: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """What was done: `target` holds the video of `source` with masks painted over.
+
+    Audio and other streams are copied, times are kept. mask_target: a video of the map, white where
+    a face was invented. sheet_target: a picture with before, map and after at a few times.
+    progress(done, total) is called with seconds of video. On an UnmaskError, as on any other,
+    nothing is left under the targets' names.
+    """
+    options = options or Options()
+    begin, run = time.perf_counter(), _Run(Clock())
+    with ExitStack() as stack:
+        reader = stack.enter_context(Reader(source, options.start, options.duration))
+        total = None if reader.duration is None else float(reader.duration)
+        if sheet_target is not None:
+            claim(Path(sheet_target), Path(source), options.overwrite)
+            run.sheet = PreviewSheet(total)
+        writer = stack.enter_context(_writer(target, reader, options))
+        if mask_target is not None:
+            run.maps = stack.enter_context(_writer(mask_target, reader, options, carry=False))
+        parts = stack.enter_context(open_parts(options))
+        frames = stack.enter_context(prefetch(run.clock.each("decode", reader), _AHEAD))
+
+        def encode(frame: Frame) -> None:
+            with run.clock("encode"):
+                writer.write(frame)
+
+        write = stack.enter_context(background(encode, _AHEAD))
+        for composed in unmask_frames(frames, parts, options, run.clock):
+            write(composed.frame)
+            run.note(composed)
+            if progress is not None:
+                progress(float(composed.frame.seconds or 0), total)
+    picture = run.sheet.image() if run.sheet is not None else None
+    if sheet_target is not None and picture is not None:
+        write_image(sheet_target, picture, mark=mark(), overwrite=options.overwrite)
+    return Report(
+        source=str(source), target=str(target), frames=writer.frames, edited_frames=run.edited,
+        faces=run.faces, masked_faces=run.masked, people=len(run.people),
+        seconds=time.perf_counter() - begin, stages=run.clock.seconds, backend=parts.backend,
+        dropped=tuple(writer.dropped), warnings=tuple(reader.warnings),
+    )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Run:
+    """What is gathered beside the video itself."""
+
+    clock: Clock
+    sheet: PreviewSheet | None = None
+    maps: Writer | None = None
+    edited: int = 0
+    faces: int = 0
+    masked: int = 0
+    people: set[int | None] = field(default_factory=set)
+
+    def note(self, composed: Composed) -> None:
+        """Counts a finished frame and adds it to the map's video and the sheet."""
+        crops = composed.scene.crops
+        self.edited += bool(composed.patches)
+        self.faces += len(crops)
+        self.masked += len(composed.patches)
+        self.people.update(crop.track for crop in crops)
+        original = composed.scene.frame.picture
+        seconds = float(composed.frame.seconds or 0)
+        if self.maps is not None:
+            grey = np.rint(composed.mask() * 255).astype(np.uint8)
+            self.maps.write(from_rgb(np.repeat(grey[..., None], 3, axis=2), original))
+        if self.sheet is not None and self.sheet.wants(seconds):
+            after = to_rgb(composed.frame.picture)
+            self.sheet.add(seconds, to_rgb(original), composed.mask(), after)
+
+
+def _writer(
+    target: str | Path, reader: Reader, options: Options, *, carry: bool = True
+) -> Writer:
+    return Writer(
+        target, reader, encoder=options.encoder, quality=options.quality,
+        overwrite=options.overwrite, metadata={"comment": mark()}, carry=carry,
+    )  # fmt: skip

@@ -1,0 +1,41 @@
+"""What a user can choose, checked as it is chosen."""
+
+from dataclasses import dataclass
+
+from stream_unmask.errors import OptionError
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Choices for a run; OptionError if one is out of range.
+
+    backend: "auto", "openvino" or "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady
+    the maps over time. batch: faces per call of a network. window: frames that may wait for a
+    batch to fill, which bounds the delay. every: frames from one face detection to the next.
+    encoder: an FFmpeg encoder, None for the container's usual one. quality: its crf, lower is
+    better. start, duration: seconds. label: draw a visible mark on frames with an invented face.
+    """
+
+    backend: str = "auto"
+    device: str = "auto"
+    smooth: bool = True
+    batch: int = 8
+    window: int = 16
+    every: int = 5
+    encoder: str | None = None
+    quality: int | None = None
+    start: float | None = None
+    duration: float | None = None
+    label: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "window", "every"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.start is not None and self.start < 0:
+            raise OptionError(f"start must not be negative, it is {self.start}.")
+        if self.duration is not None and self.duration <= 0:
+            raise OptionError(f"duration must be more than 0, it is {self.duration}.")
+        if self.quality is not None and not 0 <= self.quality <= 63:
+            raise OptionError(f"quality must lie between 0 and 63, it is {self.quality}.")

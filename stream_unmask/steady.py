@@ -1,0 +1,45 @@
+"""Steadies what the networks say of one person from frame to frame. A new person, a new object."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stream_unmask.types import Mask
+from stream_unmask.unmask import clean, share
+
+_ON, _OFF = 0.035, 0.02  # share of the crop from which on, and down to which, a mask is worn
+_GONE = 0.008  # below this no mask is worn in this frame, whatever the past says
+_KEPT = 0.6  # how much of the last map is kept where nothing changes
+_CHANGED = 0.7  # IoU of two maps below which the past says nothing of the present
+
+
+@dataclass(slots=True)
+class SteadyMask:
+    """The maps of one track, each blended with those before; the crop moves with the face.
+
+    smooth: False leaves each map as it is; whether a mask is worn is steadied all the same.
+    """
+
+    smooth: bool = True
+    worn: bool = False
+    _evidence: float | None = None
+    _last: Mask | None = field(default=None, repr=False)
+
+    def __call__(self, mask: Mask) -> Mask | None:
+        """The cleaned map (h, w), 0 or 1, of the next frame, or None if no mask is worn."""
+        if self.smooth and self._last is not None and _overlap(mask, self._last) >= _CHANGED:
+            mask = (1 - _KEPT) * mask + _KEPT * self._last
+        self._last = mask
+        fabric = clean(mask)
+        area = share(fabric)
+        if self._evidence is None:
+            self._evidence = area
+        self._evidence += 0.3 * (area - self._evidence)
+        self.worn = area >= _GONE and self._evidence >= (_OFF if self.worn else _ON)
+        return fabric if self.worn else None
+
+
+def _overlap(first: Mask, second: Mask) -> float:
+    """IoU of two maps, soft; 1 if both are empty."""
+    either = float(np.maximum(first, second).sum())
+    return float(np.minimum(first, second).sum()) / either if either > 1 else 1.0

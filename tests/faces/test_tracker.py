@@ -1,0 +1,119 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stream_unmask.faces.tracker import Tracker
+
+BACKGROUND = np.random.default_rng(0).integers(30, 220, (9, 16, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def empty():
+    cv2 = pytest.importorskip("cv2")
+    return cv2.resize(BACKGROUND, (640, 360), interpolation=cv2.INTER_CUBIC)
+
+
+class Counted:
+    """A detector that counts its calls."""
+
+    def __init__(self, detector):
+        self.detector, self.calls = detector, 0
+
+    def __call__(self, image):
+        self.calls += 1
+        return self.detector(image)
+
+
+def numbers(faces):
+    return [face.track for face in faces]
+
+
+def test_a_moving_face_keeps_its_number(detector, landmarker, place, empty):
+    counted = Counted(detector)
+    tracker = Tracker(counted, landmarker, every=5)
+    for step in range(20):
+        picture, eyes = place(empty, (150 + 12 * step, 180), 80, roll=2.0 * step)
+        (face,) = tracker(picture)
+        assert face.track == 0
+        assert face.mesh is not None
+        assert np.linalg.norm(face.eyes - eyes, axis=1).max() < 0.08 * 80
+    assert counted.calls == 4
+
+
+def test_two_faces_have_two_numbers(detector, landmarker, place, empty):
+    tracker = Tracker(detector, landmarker)
+    where = {}
+    for step in range(30):  # they walk towards each other and pass at different heights
+        picture, left = place(empty, (150 + 12 * step, 105), 70)
+        picture, right = place(picture, (490 - 12 * step, 260), 70)
+        faces = tracker(picture)
+        assert sorted(numbers(faces)) == [0, 1]
+        for face in faces:
+            is_left = bool(np.linalg.norm(face.eyes - left) < np.linalg.norm(face.eyes - right))
+            assert where.setdefault(face.track, is_left) == is_left
+
+
+def test_a_face_that_leaves_ends_and_its_number_is_not_given_again(
+    detector, landmarker, place, empty
+):
+    tracker = Tracker(detector, landmarker, every=3)
+    picture, _ = place(empty, (150, 180), 80)
+    assert numbers(tracker(picture)) == [0]
+    for _ in range(14):
+        faces = tracker(empty)
+    assert faces == ()
+    elsewhere, _ = place(empty, (500, 180), 80)
+    seen = [numbers(tracker(elsewhere)) for _ in range(4)]
+    assert seen[-1] == [1]
+
+
+def test_a_short_loss_keeps_the_number(detector, landmarker, place, empty):
+    tracker = Tracker(detector, landmarker, every=2)
+    picture, _ = place(empty, (320, 180), 80)
+    tracker(picture)
+    for _ in range(7):
+        tracker(empty)
+    back, _ = place(empty, (335, 185), 80)
+    assert numbers([*map(tracker, [back] * 3)][-1]) == [0]
+
+
+def test_a_new_face_is_found_within_a_few_frames(detector, landmarker, place, empty):
+    tracker = Tracker(detector, landmarker, every=4)
+    one, _ = place(empty, (150, 180), 80)
+    two, _ = place(one, (480, 180), 80)
+    tracker(one)
+    assert numbers([*map(tracker, [two] * 4)][-1]) == [0, 1]
+
+
+def test_a_cut_gives_new_numbers_at_once(detector, landmarker, place, empty):
+    counted = Counted(detector)
+    tracker = Tracker(counted, landmarker, every=100)
+    before, _ = place(empty, (320, 180), 80)
+    other = np.zeros_like(empty)
+    other[:, :300] = 200
+    after, _ = place(other, (320, 180), 80)
+    assert numbers(tracker(before)) == [0]
+    assert numbers(tracker(after)) == [1]
+    assert counted.calls == 2
+
+
+def test_a_change_of_light_is_no_cut(detector, landmarker, place, empty):
+    tracker = Tracker(detector, landmarker)
+    picture, _ = place(empty, (320, 180), 80)
+    assert numbers(tracker(picture)) == [0]
+    assert numbers(tracker((picture * 0.7).astype(np.uint8))) == [0]
+
+
+def test_twins_are_merged_under_the_older_number(detector, landmarker, place, empty):
+    picture, _ = place(empty, (320, 180), 80)
+    tracker = Tracker(detector, landmarker, every=1)
+    tracker(picture)
+    tracker._tracks[0].number = 7
+    tracker._tracks.append(replace(tracker._tracks[0], number=3))
+    assert numbers(tracker(picture)) == [3]
+
+
+def test_every_must_be_positive(detector, landmarker):
+    with pytest.raises(ValueError, match="at least 1"):
+        Tracker(detector, landmarker, every=0)
