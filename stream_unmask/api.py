@@ -59,7 +59,9 @@ def unmask_image(image: Image, options: Options | None = None) -> Unmasked:
     """
     options = options or Options()
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise OptionError(f"A picture must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}.")
+        raise OptionError(
+            f"A picture must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}."
+        )
     with open_parts(options) as parts:
         faces = parts.landmarker(image, parts.detector(image))
         crops = _repainted(image, faces, parts)
@@ -166,9 +168,7 @@ class _Run:
             self.sheet.add(seconds, to_rgb(original), composed.mask(), after)
 
 
-def _writer(
-    target: str | Path, reader: Reader, options: Options, *, carry: bool = True
-) -> Writer:
+def _writer(target: str | Path, reader: Reader, options: Options, *, carry: bool = True) -> Writer:
     return Writer(
         target, reader, encoder=options.encoder, quality=options.quality,
         overwrite=options.overwrite, metadata={"comment": mark()}, carry=carry,

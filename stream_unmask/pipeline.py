@@ -24,6 +24,9 @@ from stream_unmask.unmask import Networks, repaint, widen
 from stream_unmask.video.frame import Frame, Patch, orientation, to_rgb, with_patches
 
 
+_REMEMBERED = 64  # people whose last map is kept: memory must not grow with the video
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Everything that runs an engine, opened once and shared by the runs of a process."""
@@ -87,7 +90,7 @@ def restore(
     scenes: Iterable[Scene], networks: Networks, options: Options, clock: Clock
 ) -> Iterator[Scene]:
     """Each scene, in order, with masked faces repainted; faces of several frames share a batch."""
-    steady: dict[int | None, SteadyMask] = {}
+    people: dict[int | None, SteadyMask] = {}
     for waiting in gather(scenes, options.batch, options.window):
         crops = [crop for scene in waiting for crop in scene.crops]
         with clock("segment"):
@@ -95,7 +98,8 @@ def restore(
         with clock("steady"):
             masked = []
             for index, (crop, mask) in enumerate(zip(crops, maps, strict=True)):
-                person = steady.setdefault(crop.track, SteadyMask(options.smooth))
+                person = people.pop(crop.track, None) or SteadyMask(options.smooth)
+                people[crop.track] = person  # the latest last
                 if (fabric := person(mask)) is not None:
                     masked.append(index)
                     crops[index] = replace(crop, mask=widen(fabric))
@@ -104,6 +108,8 @@ def restore(
             wide = [crop.mask for i in masked if (crop := crops[i]).mask is not None]
             for index, image in zip(masked, repaint(faces, wide, networks), strict=True):
                 crops[index] = replace(crops[index], image=image)
+        for forgotten in list(people)[:-_REMEMBERED]:
+            del people[forgotten]
         rest = iter(crops)
         for scene in waiting:
             yield replace(scene, crops=tuple(next(rest) for _ in scene.crops))

@@ -24,7 +24,7 @@ from stream_unmask.faces.geometry import apply, invert
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker
 from stream_unmask.models.profile import Profile
 from stream_unmask.types import Face, Image, Points
-from training import camera, synthesis
+from training import camera, occluders, synthesis
 from training.masks import Array
 from training.synthesis import PlacementError, Template, Trio
 
@@ -95,7 +95,7 @@ class FaceSet:
     ) -> tuple[Image, Points]:
         """The crop of a face and its mesh in crop pixels; with `rng`, framed a little wrongly."""
         image = self.archive.read(self.names[index])
-        target = profile.eyes if rng is None else _shaken(profile.eyes, rng)
+        target = profile.eyes if rng is None else shaken(profile.eyes, rng)
         face = Face((0, 0, 1, 1), self.eyes[index], 1.0)
         crop = cut(image, face, target, profile.size)
         return crop.image, apply(invert(crop.to_frame), self.meshes[index])
@@ -149,7 +149,7 @@ class Samples:
             template = self.templates[rng.integers(len(self.templates))]
             return synthesis.overlay(face, mesh, template)
         if rng.random() < 0.12:
-            face = synthesis.scarf(face, mesh, rng)
+            face = occluders.scarf(face, mesh, rng)
         return synthesis.wear(face, mesh, rng, lambda: self._patch(rng))
 
     def photographed(self, index: int) -> tuple[Array, Array]:
@@ -173,7 +173,8 @@ class Samples:
         return image[y : y + side, x : x + side].astype(np.float32) / 255
 
 
-def _shaken(eyes: Points, rng: Generator) -> Points:
+def shaken(eyes: Points, rng: Generator) -> Points:
+    """Where the eyes (2, 2) land in a crop that is a little shifted, scaled and turned."""
     centre = eyes.mean(0) + rng.normal(0, 2.5, 2)
     arm = (eyes[1] - eyes[0]) / 2 * rng.uniform(0.86, 1.16)
     angle = np.radians(rng.normal(0, 4))

@@ -73,7 +73,9 @@ class Draw:
     def __call__(self, index: int) -> tuple[Array, ...]:
         rng = np.random.default_rng((self.seed, index))
         n, height, width = self.painted.shape
-        i, y, x = (int(rng.integers(0, high)) for high in (n, height - PATCH + 1, width - PATCH + 1))
+        i, y, x = (
+            int(rng.integers(0, high)) for high in (n, height - PATCH + 1, width - PATCH + 1)
+        )
         patch = self.painted[i, y : y + PATCH, x : x + PATCH]
         label = self.true[i, y + BORDER : y + BORDER + LABEL, x + BORDER : x + BORDER + LABEL]
         return patch[None], label[None]
@@ -84,7 +86,9 @@ def pairs(samples: Samples, network: nn.Module, count: int) -> tuple[Tensor, Ten
     painted, true, masks = [], [], []
     for start in range(0, count, 32):
         drawn = map(inpainter.Draw(samples, exact=True), range(start, min(start + 32, count)))
-        hidden, faces, maps = (torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True))
+        hidden, faces, maps = (
+            torch.from_numpy(np.stack(part)) for part in zip(*drawn, strict=True)
+        )
         painted.append(luma(inpainter.predict(network, hidden)))
         true.append(luma(faces))
         masks.append(maps)

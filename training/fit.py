@@ -110,7 +110,9 @@ class _Run:
         done = min(self.seconds / (self.config.minutes * 60), 1)
         warm = min((self.step + 1) / 100, 1)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+            group["lr"] = (
+                self.config.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+            )
         self.optimizer.zero_grad(set_to_none=True)
         value = loss(self.network, batch)
         value.backward()

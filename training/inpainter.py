@@ -1,6 +1,6 @@
 """The paper's autoencoder and its recipe: paints the face under the mask.
 
-    python -m training.inpainter --minutes 40 --templates ../shared/data/mask_templates
+python -m training.inpainter --minutes 40 --templates ../shared/data/mask_templates
 """
 
 from collections.abc import Callable
@@ -99,12 +99,15 @@ class Draw:
         return chw(hidden), chw(face), np.ascontiguousarray(mask, np.float32)
 
 
+def stacked(draw: Draw, indices: range) -> tuple[Tensor, ...]:
+    """The samples of some indices, each part as one tensor."""
+    drawn = zip(*map(draw, indices), strict=True)
+    return tuple(torch.from_numpy(np.stack(part)) for part in drawn)
+
+
 def validator(sets: dict[str, Samples]) -> Callable[[nn.Module], Score]:
     """Scores on fixed samples per name: dB inside the true map, MSE of the whole crop."""
-    batches = {
-        name: [torch.from_numpy(np.stack(part)) for part in zip(*map(Draw(s, True), range(128)), strict=True)]
-        for name, s in sets.items()
-    }  # fmt: skip
+    batches = {name: stacked(Draw(samples, True), range(128)) for name, samples in sets.items()}
 
     def validate(network: nn.Module) -> Score:
         score: Score = {}
@@ -147,7 +150,9 @@ def main() -> None:
         synthesis.load_templates(args.templates) if args.templates else synthesis.drawn_templates()
     )
 
-    def samples(validation: bool, seed: int, paper: float, bare: float, weights: list[float]) -> Samples:
+    def samples(
+        validation: bool, seed: int, paper: float, bare: float, weights: list[float]
+    ) -> Samples:
         parts = [faces.split(validation) for faces in sets.values()]
         return Samples(parts, weights, PAPER, templates, seed, paper=paper, bare=bare)
 

@@ -97,7 +97,9 @@ def grid(size: tuple[int, int]) -> tuple[Array, Array]:
     return x, y
 
 
-def noise(rng: Generator, cells: tuple[int, int], size: tuple[int, int], channels: int = 1) -> Array:
+def noise(
+    rng: Generator, cells: tuple[int, int], size: tuple[int, int], channels: int = 1
+) -> Array:
     """Smooth noise (h, w) or (h, w, channels), about -1..1, with `cells` (across, down) bumps."""
     coarse = rng.normal(0, 0.5, (cells[1], cells[0], channels)).astype(np.float32)
     return cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)

@@ -1,9 +1,9 @@
 """Real photographs of masked people: labelled ones to measure on, unlabelled ones to learn from.
 
-    python -m training.photos --run runs/segmenter --out runs/pseudo
+    python -m training.photos --out runs/pseudo
 
-lets a trained segmenter label the unlabelled photographs and keeps those labels on which it agrees
-with itself when the photograph is mirrored, scaled and shifted (self-training). The 48 labelled test
+lets the shipped segmenter label the unlabelled photographs and keeps those labels on which it
+agrees with itself when the photograph is mirrored, scaled and shifted (self-training). The 48 test
 photographs, our own labelled ones and everything that looks like one of them are left out.
 """
 
@@ -19,11 +19,13 @@ import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from stream_unmask.backends import open_engine
 from stream_unmask.faces.crop import cut, paste
 from stream_unmask.models.profile import PAPER, Profile
+from stream_unmask.models.segmenter import SEGMENTER, Segmenter
 from stream_unmask.types import Crop, Face, Image, Mask, Points
-from training import camera, fit
-from training.dataset import Archive, _shaken, face_finder
+from training import camera
+from training.dataset import Archive, face_finder, shaken
 from training.fit import chw
 from training.masks import Array
 
@@ -138,7 +140,9 @@ def lay(shape: tuple[int, ...], crops: list[Crop], maps: list[Array]) -> Mask:
 
 def unlabelled(data: Path) -> dict[str, Image]:
     """The photographs to learn from by key, none of which looks like a labelled one."""
-    held = set(json.loads((data / TEST_LABELS).read_text())) | set(json.loads(OWN_LABELS.read_text()))
+    held = set(json.loads((data / TEST_LABELS).read_text())) | set(
+        json.loads(OWN_LABELS.read_text())
+    )
     looks = np.stack([_look(read_photo(data, key)) for key in sorted(held)])
     looks = np.concatenate([looks, looks.reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)])
     kept = {}
@@ -159,16 +163,15 @@ def _look(image: Image) -> Array:
 
 
 def agreed(
-    image: Image, face: Face, predict: Callable[[torch.Tensor], Array], profile: Profile = PAPER
+    image: Image, face: Face, segmenter: Segmenter, profile: Profile = PAPER
 ) -> tuple[Crop, Mask, float]:
     """The crop of a face, its map averaged over six views, and how far the views agree (IoU)."""
     rng = np.random.default_rng(0)
-    views: list[Points] = [profile.eyes] + [_shaken(profile.eyes, rng) for _ in range(5)]
+    views: list[Points] = [profile.eyes] + [shaken(profile.eyes, rng) for _ in range(5)]
     crops = [cut(image, face, eyes, profile.size) for eyes in views]
     flips = [index % 2 == 1 for index in range(len(crops))]
     pictures = [c.image[:, ::-1] if f else c.image for c, f in zip(crops, flips, strict=True)]
-    stack = np.stack([chw(picture.astype(np.float32) / 255) for picture in pictures])
-    maps = [m[:, ::-1] if f else m for m, f in zip(predict(torch.from_numpy(stack)), flips, strict=True)]
+    maps = [m[:, ::-1] if f else m for m, f in zip(segmenter(pictures), flips, strict=True)]
     base = crops[0]
     aligned = []
     for crop, mask in zip(crops, maps, strict=True):
@@ -177,9 +180,7 @@ def agreed(
         aligned.append(cv2.warpAffine(np.ascontiguousarray(mask), matrix, profile.size))
     mean = np.mean(aligned, axis=0, dtype=np.float32)
     sure = mean > 0.5
-    scores = [
-        ((m > 0.5) & sure).sum() / max(int(((m > 0.5) | sure).sum()), 1) for m in aligned
-    ]
+    scores = [((m > 0.5) & sure).sum() / max(int(((m > 0.5) | sure).sum()), 1) for m in aligned]
     return base, mean, float(min(scores))
 
 
@@ -211,7 +212,7 @@ class PseudoPhotos:
         """Picture (h, w, 3) and map (h, w) of a photograph, framed, lit and compressed anew."""
         index = int(rng.integers(len(self.images)))
         face = Face((0, 0, 1, 1), self.eyes[index], 1.0)
-        target = _shaken(profile.eyes, rng)
+        target = shaken(profile.eyes, rng)
         crop = cut(self.images[index], face, target, profile.size)
         grey = np.repeat(self.maps[index][..., None], 3, axis=2)
         mask = cut(grey, face, target, profile.size).image[..., 0].astype(np.float32) / 255
@@ -223,28 +224,27 @@ class PseudoPhotos:
 
 
 def main() -> None:
-    from training.segmenter import UNet, predictor  # which itself reads this module
-
     parser = argparse.ArgumentParser(description="Labels real photographs for self-training.")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--run", type=Path, default=Path("runs/segmenter"))
     parser.add_argument("--out", type=Path, default=Path("runs/pseudo"))
     parser.add_argument("--agreement", type=float, default=0.85, help="lowest IoU of the views")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    predict = predictor(fit.load_best(UNet(), args.run))
+    segmenter = Segmenter(open_engine(SEGMENTER))
     detector, landmarker = face_finder()
     index = []
     photos = unlabelled(args.data)
     for key, image in photos.items():
         faces = [f for f in landmarker(image, detector(image)) if f.box[2] - f.box[0] > 36]
-        labelled = [(face, *agreed(image, face, predict)) for face in faces]
+        labelled = [(face, *agreed(image, face, segmenter)) for face in faces]
         if not labelled or any(
             score < args.agreement or not 0.03 < float((mask > 0.5).mean()) < 0.4
             for _, _, mask, score in labelled
         ):
             continue
-        whole = lay(image.shape, [crop for _, crop, _, _ in labelled], [m for _, _, m, _ in labelled])
+        whole = lay(
+            image.shape, [crop for _, crop, _, _ in labelled], [m for _, _, m, _ in labelled]
+        )
         name = key.replace("/", "_").rsplit(".", 1)[0] + ".png"
         cv2.imwrite(str(args.out / name), np.rint(whole * 255).astype(np.uint8))
         index += [{"key": key, "map": name, "eyes": f.eyes.tolist()} for f, _, _, _ in labelled]

@@ -1,7 +1,7 @@
 """The paper's U-Net and its recipe: finds the mask in a face crop.
 
-    python -m training.segmenter --minutes 40
-    python -m training.segmenter --minutes 20 --pseudo runs/pseudo --start runs/segmenter --out runs/segmenter2
+python -m training.segmenter --minutes 40
+python -m training.segmenter --minutes 20 --pseudo runs/pseudo --start runs/segmenter --out runs/segmenter2
 """  # noqa: E501
 
 from collections.abc import Callable
@@ -149,7 +149,9 @@ def main() -> None:
     parser = fit.arguments("Trains the segmenter.", 40, "runs/segmenter")
     parser.add_argument("--rate", type=float, default=6e-4)
     parser.add_argument("--start", type=Path, help="run folder whose best weights to start from")
-    parser.add_argument("--pseudo", type=Path, help="training.photos' own labels, for self-training")
+    parser.add_argument(
+        "--pseudo", type=Path, help="training.photos' own labels, for self-training"
+    )
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     sets = load_faces(args.cache, args.data)

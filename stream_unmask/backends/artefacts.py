@@ -31,7 +31,9 @@ def engine_path(name: str) -> Path:
     """The file of a shipped engine, after its SHA-256 was compared with the manifest's."""
     facts = manifest().get(name)
     if facts is None:
-        raise BackendError(f"There is no engine called {name!r}; known are {', '.join(manifest())}.")
+        raise BackendError(
+            f"There is no engine called {name!r}; known are {', '.join(manifest())}."
+        )
     path = engines_folder() / str(facts["file"])
     if not path.is_file():
         raise BackendError(f"The engine file {path.name} is missing; install stream-unmask again.")

@@ -27,7 +27,9 @@ def invert(matrix: Affine) -> Affine:
 
 def compose(second: Affine, first: Affine) -> Affine:
     """The affine that does `first`, then `second`."""
-    return np.column_stack([second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]])
+    return np.column_stack(
+        [second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]]
+    )
 
 
 def apply(matrix: Affine, points: NDArray[np.floating]) -> Points:

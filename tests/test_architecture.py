@@ -1,0 +1,130 @@
+"""Who may import whom: read off the source, so that it holds for imports inside functions too."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "stream_unmask"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Room -> what it may import. "backends.engine" is that file alone, "backends" the whole room.
+# Rooms stand in the order in which they build on each other: each may use only those above it.
+MAY_IMPORT = {
+    "errors": set(),
+    "types": set(),
+    "options": {"errors"},
+    "report": set(),
+    "prefetch": {"errors"},
+    "backends": {"errors"},
+    "models": {"backends.engine", "types"},
+    "faces": {"backends.engine", "types"},
+    "video": {"types", "errors"},
+    "unmask": {"models", "types"},
+    "steady": {"unmask", "types"},  # the maps of one person over time
+    "label": {"video"},  # the visible mark, and the one in the metadata
+    "sheet": {"types"},  # the preview sheet
+    # frames to frames; it touches no file and no thread
+    "pipeline": {
+        *("backends", "faces", "models", "video", "unmask", "steady", "label"),
+        *("options", "report", "types"),
+    },
+    # file to file and picture to picture
+    "api": {
+        *("pipeline", "prefetch", "faces", "video", "unmask", "steady", "label", "sheet"),
+        *("options", "report", "types", "errors"),
+    },
+    "__init__": {"api", "errors", "options", "report", "types"},
+    "cli": {"api", "backends", "video", "label", "options", "report", "errors"},
+    "__main__": {"cli"},
+}
+# Foreign library -> the only files that may import it.
+ONLY_IN = {
+    "av": "video/",
+    "openvino": "backends/openvino.py",
+    "onnxruntime": "backends/onnxruntime.py",
+    "typer": "cli.py",
+    "rich": "cli.py",
+}
+LAZY_IN = {"openvino": "cli.py", "onnxruntime": "cli.py"}  # `info` lists their devices
+NOWHERE = {"torch", "onnx", "mediapipe", "engines", "training", "benchmarks", "tests"}
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Every imported module, in full, and whether the import is at the top of the file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = set(map(id, tree.body))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for name in node.names:
+                yield name.name, id(node) in top
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            modules = [node.module or ""]
+            if modules == ["stream_unmask"]:  # `from stream_unmask import api` is a room as well
+                modules = [f"stream_unmask.{name.name}" for name in node.names]
+            yield from ((module, id(node) in top) for module in modules)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_the_table_points_down_only() -> None:
+    seen: set[str] = set()
+    for room, allowed in MAY_IMPORT.items():
+        assert {name.split(".")[0] for name in allowed} <= seen, room
+        seen.add(room)
+
+
+def test_every_room_is_in_the_table() -> None:
+    assert {room_of(path) for path in FILES} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports(path: Path) -> None:
+    room, name = room_of(path), str(path.relative_to(PACKAGE))
+    for module, at_top in imports(path):
+        first, *rest = module.split(".")
+        if first == "stream_unmask":
+            allowed = MAY_IMPORT[room]
+            assert rest, f"{name} imports the package as a whole"
+            inside = rest[0] == room or rest[0] in allowed or ".".join(rest[:2]) in allowed
+            assert inside, f"{name} must not import {module}"
+            continue
+        assert first not in NOWHERE, f"{name} imports {module}"
+        if first in ONLY_IN and not (name == LAZY_IN.get(first) and not at_top):
+            assert name.startswith(ONLY_IN[first]), f"{name} imports {module}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import stream_unmask",
+        "import sys; sys.argv[1:] = ['--help']; import stream_unmask.__main__ as m; m.main()",
+    ],
+    ids=["import", "help"],
+)
+def test_no_runtime_is_loaded(code: str) -> None:
+    report = "import atexit, json, sys; atexit.register(lambda: print(json.dumps([*sys.modules])))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{report}\n{code}"],
+        capture_output=True, text=True, timeout=60, cwd=ROOT, check=True,
+    )  # fmt: skip
+    loaded = json.loads(done.stdout.splitlines()[-1])
+    assert "stream_unmask.api" in loaded
+    assert not {"openvino", "onnxruntime", "torch", "onnx"} & {*loaded}
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "stream_unmask", "--help"],
+        capture_output=True, text=True, timeout=60, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "INPUT" in done.stdout
