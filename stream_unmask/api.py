@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stream_unmask.errors import OptionError
+from stream_unmask.errors import OptionError, OutputError
 from stream_unmask.faces.crop import cut
 from stream_unmask.label import label_patch, mark
 from stream_unmask.options import Options
 from stream_unmask.pipeline import (
     Composed,
     Parts,
+    laid,
     open_parts,
     pasted,
     unmask_frames,
@@ -27,7 +28,7 @@ from stream_unmask.steady import SteadyMask
 from stream_unmask.types import Crop, Face, Image, Mask
 from stream_unmask.unmask import repaint, widen
 from stream_unmask.video.frame import Frame, from_rgb, to_rgb
-from stream_unmask.video.image import write_image
+from stream_unmask.video.image import SUFFIXES, write_image
 from stream_unmask.video.reader import Reader
 from stream_unmask.video.target import claim
 from stream_unmask.video.writer import Writer
@@ -58,7 +59,7 @@ def unmask_image(image: Image, options: Options | None = None) -> Unmasked:
     BackendError if no engine can be opened; OptionError if the picture has another shape or type.
     """
     options = options or Options()
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise OptionError(
             f"A picture must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}."
         )
@@ -67,12 +68,8 @@ def unmask_image(image: Image, options: Options | None = None) -> Unmasked:
         crops = _repainted(image, faces, parts)
     shape = (image.shape[0], image.shape[1])
     patches = pasted(crops, shape)
-    result = image.copy()
-    for patch in (*patches, label_patch(shape)) if options.label and patches else patches:
-        height, width = patch.mask.shape
-        area = result[patch.y : patch.y + height, patch.x : patch.x + width]
-        blend = area + (patch.image.astype(np.float32) - area) * patch.mask[..., None]
-        area[:] = np.rint(blend)
+    labels = [label_patch(shape)] if options.label and patches else []
+    result = laid(image, [*patches, *labels])
     return Unmasked(result, whole_mask(shape, patches), faces, len(patches), parts.backend)
 
 
@@ -86,6 +83,13 @@ def _repainted(image: Image, faces: tuple[Face, ...], parts: Parts) -> list[Crop
     return [
         replace(crop, image=face, mask=m) for (crop, m), face in zip(worn, painted, strict=True)
     ]
+
+
+def claim_picture(target: Path, source: Path, overwrite: bool) -> None:
+    """Nothing comes back; OutputError now, not after the work, if no picture can go there."""
+    if target.suffix.lower() not in SUFFIXES:
+        raise OutputError(f"{target} must end in one of {', '.join(SUFFIXES)}.")
+    claim(target, source, overwrite)
 
 
 def unmask_video(
@@ -110,7 +114,7 @@ def unmask_video(
         reader = stack.enter_context(Reader(source, options.start, options.duration))
         total = None if reader.duration is None else float(reader.duration)
         if sheet_target is not None:
-            claim(Path(sheet_target), Path(source), options.overwrite)
+            claim_picture(Path(sheet_target), Path(source), options.overwrite)
             run.sheet = PreviewSheet(total)
         writer = stack.enter_context(_writer(target, reader, options))
         if mask_target is not None:
@@ -131,6 +135,8 @@ def unmask_video(
     picture = run.sheet.image() if run.sheet is not None else None
     if sheet_target is not None and picture is not None:
         write_image(sheet_target, picture, mark=mark(), overwrite=options.overwrite)
+    elif sheet_target is not None:
+        reader.warnings.append("The video is too short for a preview sheet.")
     return Report(
         source=str(source), target=str(target), frames=writer.frames, edited_frames=run.edited,
         faces=run.faces, masked_faces=run.masked, people=len(run.people),

@@ -29,6 +29,7 @@ from stream_unmask.errors import OutputError, UnmaskError
 from stream_unmask.label import mark
 from stream_unmask.options import Options
 from stream_unmask.report import Clock, Report
+from stream_unmask.sheet import PreviewSheet
 from stream_unmask.video.image import SUFFIXES, read_image, write_image
 from stream_unmask.video.target import claim
 
@@ -36,6 +37,7 @@ _EPILOG = (
     "The faces are invented, not recovered: never use them to identify anyone. "
     "`stream-unmask info` shows backends, devices and engines."
 )
+_INTERRUPTED = 130  # what typer makes of Ctrl-C, without a word
 _log = logging.getLogger("stream_unmask")
 _unmask = typer.Typer(add_completion=False)
 _info = typer.Typer(add_completion=False)
@@ -49,11 +51,14 @@ def main() -> None:
             _info(arguments[1:], prog_name="stream-unmask info")
         _unmask(arguments or ["--help"], prog_name="stream-unmask")
     except UnmaskError as error:
-        Console(stderr=True).print(f"Error: {error}", style="red", markup=False, highlight=False)
+        Console(stderr=True).print(
+            f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
         sys.exit(2)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Interrupted; no output was kept.")
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            Console(stderr=True).print("Interrupted; no output was kept.")
+        raise
 
 
 def _show_version(wanted: bool) -> None:
@@ -101,7 +106,7 @@ def unmask(
     if report is not None:
         claim(report, source, overwrite)
     if source.suffix.lower() in SUFFIXES:
-        done = _picture(source, output, mask_output, options)
+        done = _picture(source, output, mask_output, preview_sheet, options)
     else:
         with _progress(quiet) as progress:
             done = api.unmask_video(
@@ -116,14 +121,20 @@ def unmask(
         print(_summary(done))
 
 
-def _picture(source: Path, output: Path, mask_output: Path | None, options: Options) -> Report:
+def _picture(
+    source: Path,
+    output: Path,
+    mask_output: Path | None,
+    preview_sheet: Path | None,
+    options: Options,
+) -> Report:
     """Unmasks a still picture."""
     if options.start is not None or options.duration is not None:
         _log.warning("A picture has no time: --start and --duration were ignored.")
     image = read_image(source)
-    for path in (output, mask_output):
+    for path in (output, mask_output, preview_sheet):
         if path is not None:
-            claim(path, source, options.overwrite)
+            api.claim_picture(path, source, options.overwrite)
     clock = Clock()
     with clock("unmask"):
         result = api.unmask_image(image, options)
@@ -131,6 +142,12 @@ def _picture(source: Path, output: Path, mask_output: Path | None, options: Opti
     if mask_output is not None:
         grey = np.rint(result.mask * 255).astype(np.uint8)
         write_image(mask_output, grey, mark=mark(), source=source, overwrite=options.overwrite)
+    if preview_sheet is not None:
+        sheet = PreviewSheet(None)
+        sheet.add(None, image, result.mask, result.image)
+        row = sheet.image()
+        assert row is not None
+        write_image(preview_sheet, row, mark=mark(), source=source, overwrite=options.overwrite)
     return Report(
         source=str(source), target=str(output), frames=1, edited_frames=int(result.masked > 0),
         faces=len(result.faces), masked_faces=result.masked, people=len(result.faces),

@@ -25,5 +25,7 @@ def label_patch(shape: tuple[int, int]) -> Patch:
     box = np.zeros((text_height + below + 2 * margin, text_width + 2 * margin, 3), np.uint8)
     at = (margin, margin + text_height)
     cv2.putText(box, text, at, font, scale, (255, 255, 255), width, cv2.LINE_AA)
+    top = max(shape[0] - box.shape[0] - margin, 0)
+    box = np.ascontiguousarray(box[: shape[0] - top, : max(shape[1] - margin, 1)])
     cover = np.maximum(box[..., 0].astype(np.float32) / 255, 0.6).astype(np.float32)
-    return Patch(margin, shape[0] - box.shape[0] - margin, box, cover)
+    return Patch(margin, top, box, cover)

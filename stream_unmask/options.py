@@ -1,8 +1,11 @@
 """What a user can choose, checked as it is chosen."""
 
+import math
 from dataclasses import dataclass
 
 from stream_unmask.errors import OptionError
+
+DEVICES = ("auto", "cpu", "gpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,11 @@ class Options:
         for name in ("batch", "window", "every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.start is not None and self.start < 0:
-            raise OptionError(f"start must not be negative, it is {self.start}.")
-        if self.duration is not None and self.duration <= 0:
-            raise OptionError(f"duration must be more than 0, it is {self.duration}.")
+        if self.device not in DEVICES:
+            raise OptionError(f"There is no device {self.device!r}; choose {', '.join(DEVICES)}.")
+        if self.start is not None and not 0 <= self.start < math.inf:
+            raise OptionError(f"start must be 0 seconds or more, it is {self.start}.")
+        if self.duration is not None and not 0 < self.duration < math.inf:
+            raise OptionError(f"duration must be more than 0 seconds, it is {self.duration}.")
         if self.quality is not None and not 0 <= self.quality <= 63:
             raise OptionError(f"quality must lie between 0 and 63, it is {self.quality}.")

@@ -19,10 +19,9 @@ from stream_unmask.models.segmenter import SEGMENTER, Segmenter
 from stream_unmask.options import Options
 from stream_unmask.report import Clock
 from stream_unmask.steady import SteadyMask
-from stream_unmask.types import Crop, Mask
+from stream_unmask.types import Crop, Image, Mask
 from stream_unmask.unmask import Networks, repaint, widen
 from stream_unmask.video.frame import Frame, Patch, orientation, to_rgb, with_patches
-
 
 _REMEMBERED = 64  # people whose last map is kept: memory must not grow with the video
 
@@ -150,6 +149,17 @@ def unmask_frames(
 def pasted(crops: Iterable[Crop], shape: tuple[int, int]) -> tuple[Patch, ...]:
     """What repainted crops lay on a picture of (height, width)."""
     return tuple(Patch(*found) for crop in crops if (found := paste(crop, shape)) is not None)
+
+
+def laid(image: Image, patches: Iterable[Patch]) -> Image:
+    """A copy of a picture (H, W, 3) with patches blended in; frames take `with_patches`."""
+    result = image.copy()
+    for patch in patches:
+        height, width = patch.mask.shape
+        area = result[patch.y : patch.y + height, patch.x : patch.x + width]
+        blend = area + (patch.image.astype(np.float32) - area) * patch.mask[..., None]
+        area[:] = np.rint(blend)
+    return result
 
 
 def upright_shape(frame: Frame) -> tuple[int, int]:

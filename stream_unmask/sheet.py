@@ -23,8 +23,8 @@ class PreviewSheet:
         step = (self.duration or 60.0) / _ROWS
         return len(self._rows) < _ROWS and seconds >= (len(self._rows) + 0.5) * step
 
-    def add(self, seconds: float, before: Image, mask: Mask, after: Image) -> None:
-        """Adds a row: pictures (H, W, 3) and map (H, W) of one frame."""
+    def add(self, seconds: float | None, before: Image, mask: Mask, after: Image) -> None:
+        """Adds a row: pictures (H, W, 3) and map (H, W) of one frame; seconds: None if still."""
         overlay = before.copy()
         red = np.array([255, 40, 40], np.float32)
         overlay[:] = before + (red - before) * (0.6 * mask[..., None])
@@ -35,7 +35,8 @@ class PreviewSheet:
                 for picture in (before, overlay, after)
             ]
         )
-        text = f"{seconds:.2f} s   before | map | after (synthesised)"
+        time = "" if seconds is None else f"{seconds:.2f} s   "
+        text = f"{time}before | map | after (synthesised)"
         cv2.rectangle(row, (0, 0), (_WIDTH, 22), (0, 0, 0), cv2.FILLED)
         white = (255, 255, 255)
         cv2.putText(row, text, (6, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, white, 1, cv2.LINE_AA)

@@ -75,8 +75,10 @@ def relight(painted: Image, face: Image, mask: Mask) -> Image:
     off = (face.astype(np.float32) - painted) * seen
     carried = cv2.GaussianBlur(off, (0, 0), _REACH)
     weight = cv2.GaussianBlur(seen, (0, 0), _REACH)[..., None]
-    # Far from anything seen the weight vanishes, and with it the correction.
-    lit = painted + carried / (weight + 0.02)
+    # Far from anything seen the weight vanishes; there it is off as on average around the map.
+    ring = cv2.dilate(mask, np.ones((21, 21), np.uint8))[..., None] * seen
+    typical = (off * ring).sum((0, 1)) / max(float(ring.sum()), 1.0)
+    lit = painted + (carried + 0.02 * typical) / (weight + 0.02)
     return np.asarray(np.rint(lit.clip(0, 255)), np.uint8)
 
 

@@ -40,7 +40,7 @@ MAY_IMPORT = {
         *("options", "report", "types", "errors"),
     },
     "__init__": {"api", "errors", "options", "report", "types"},
-    "cli": {"api", "backends", "video", "label", "options", "report", "errors"},
+    "cli": {"api", "backends", "video", "label", "sheet", "options", "report", "errors"},
     "__main__": {"cli"},
 }
 # Foreign library -> the only files that may import it.

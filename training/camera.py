@@ -51,8 +51,8 @@ def frame(rng: Generator, size: tuple[int, int]) -> tuple[NDArray[np.int64], NDA
     face reaches the edge of a photograph; mostly the identity."""
     columns, rows = np.arange(size[0]), np.arange(size[1])
     if rng.random() < 0.3:
-        left, right = rng.integers(0, 42, 2) * (rng.random(2) < 0.6)
-        top, bottom = rng.integers(0, [70, 40]) * (rng.random(2) < 0.6)
+        left, right = rng.integers(0, 60, 2) * (rng.random(2) < 0.6)
+        top, bottom = rng.integers(0, [80, 50]) * (rng.random(2) < 0.6)
         columns = columns.clip(left, size[0] - 1 - right)
         rows = rows.clip(top, size[1] - 1 - bottom)
     return rows, columns

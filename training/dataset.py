@@ -9,6 +9,7 @@ detector and landmarker, and keeps its mesh. Pictures are read from the zip file
 import argparse
 import hashlib
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -28,6 +29,7 @@ from training import camera, occluders, synthesis
 from training.masks import Array
 from training.synthesis import PlacementError, Template, Trio
 
+Framing = Callable[[Points, Generator], Points]
 FACE_SETS = ("lfw_deepfunneled", "utkface_200x200", "celeba_89x109")
 
 
@@ -90,14 +92,11 @@ class FaceSet:
         names = [self.names[i] for i in keep]
         return FaceSet(self.archive, names, self.meshes[keep], self.eyes[keep])
 
-    def crop(
-        self, index: int, profile: Profile, rng: Generator | None = None
-    ) -> tuple[Image, Points]:
-        """The crop of a face and its mesh in crop pixels; with `rng`, framed a little wrongly."""
+    def crop(self, index: int, eyes: Points, size: tuple[int, int]) -> tuple[Image, Points]:
+        """The crop of a face whose eyes (2, 2) land where told, and its mesh in crop pixels."""
         image = self.archive.read(self.names[index])
-        target = profile.eyes if rng is None else shaken(profile.eyes, rng)
         face = Face((0, 0, 1, 1), self.eyes[index], 1.0)
-        crop = cut(image, face, target, profile.size)
+        crop = cut(image, face, eyes, size)
         return crop.image, apply(invert(crop.to_frame), self.meshes[index])
 
 
@@ -113,12 +112,39 @@ def load_faces(cache: Path, data: Path, names: tuple[str, ...] = FACE_SETS) -> d
     return sets
 
 
+def exact(eyes: Points, _: Generator) -> Points:
+    """The eyes (2, 2) where the profile wants them, as in live use."""
+    return eyes
+
+
+def nudged(eyes: Points, rng: Generator) -> Points:
+    """The eyes as a good landmarker leaves them: a pixel and a degree off."""
+    return _framed(eyes, rng.normal(0, 0.8, 2), rng.normal(1, 0.02), rng.normal(0, 1))
+
+
+def shaken(eyes: Points, rng: Generator) -> Points:
+    """The eyes where they land on hard faces: shifted, turned, and enlarged.
+
+    A turned head's eyes are close together, so its crop is enlarged: at 45 degrees by 1.4.
+    """
+    zoom = rng.uniform(0.86, 1.16) if rng.random() < 0.7 else rng.uniform(1.1, 1.65)
+    return _framed(eyes, rng.normal(0, 2.5, 2), zoom, rng.normal(0, 4))
+
+
+def _framed(eyes: Points, shift: NDArray[np.float64], zoom: float, degrees: float) -> Points:
+    centre = eyes.mean(0) + shift
+    reach = float(eyes[1, 0] - eyes[0, 0]) / 2 * zoom
+    angle = np.radians(degrees)
+    arm = reach * np.array([np.cos(angle), np.sin(angle)])
+    return np.stack([centre - arm, centre + arm]).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Samples:
     """Draws trios from face sets: sample `index` is always the same for a seed.
 
     weights: how often each set is drawn. paper: share of the paper's twelve overlays. bare: share
-    of faces without a mask. The rest wears wide masks.
+    of faces without a mask. The rest wears wide masks. framing: where the eyes land in the crop.
     """
 
     sets: list[FaceSet]
@@ -128,12 +154,14 @@ class Samples:
     seed: int
     paper: float
     bare: float
+    framing: Framing = exact
 
     def trio(self, rng: Generator) -> Trio:
         """A trio in the profile's crop, before any camera; half of them mirrored."""
         while True:
             faces = self.sets[rng.choice(len(self.sets), p=self.weights)]
-            crop, mesh = faces.crop(int(rng.integers(len(faces.names))), self.profile, rng)
+            eyes = self.framing(self.profile.eyes, rng)
+            crop, mesh = faces.crop(int(rng.integers(len(faces.names))), eyes, self.profile.size)
             face = crop.astype(np.float32) / 255
             try:
                 trio = self._dress(face, mesh, rng)
@@ -171,15 +199,6 @@ class Samples:
         side = int(rng.uniform(0.2, 0.8) * min(height, width))
         y, x = rng.integers(0, height - side), rng.integers(0, width - side)
         return image[y : y + side, x : x + side].astype(np.float32) / 255
-
-
-def shaken(eyes: Points, rng: Generator) -> Points:
-    """Where the eyes (2, 2) land in a crop that is a little shifted, scaled and turned."""
-    centre = eyes.mean(0) + rng.normal(0, 2.5, 2)
-    arm = (eyes[1] - eyes[0]) / 2 * rng.uniform(0.86, 1.16)
-    angle = np.radians(rng.normal(0, 4))
-    turned = arm[0] * np.array([np.cos(angle), np.sin(angle)])
-    return np.stack([centre - turned, centre + turned]).astype(np.float32)
 
 
 def _mirrored(trio: Trio) -> Trio:

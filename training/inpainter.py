@@ -16,7 +16,7 @@ from torch.nn import functional
 from stream_unmask.models.profile import PAPER
 from stream_unmask.types import Mask
 from training import camera, fit, synthesis
-from training.dataset import Samples, load_faces
+from training.dataset import Framing, Samples, exact, load_faces, nudged
 from training.fit import Config, Score, autocast, chw
 from training.masks import Array, noise
 
@@ -150,21 +150,23 @@ def main() -> None:
         synthesis.load_templates(args.templates) if args.templates else synthesis.drawn_templates()
     )
 
-    def samples(
-        validation: bool, seed: int, paper: float, bare: float, weights: list[float]
-    ) -> Samples:
+    def samples(validation: bool, seed: int, *shares: float, framing: Framing = exact) -> Samples:
         parts = [faces.split(validation) for faces in sets.values()]
-        return Samples(parts, weights, PAPER, templates, seed, paper=paper, bare=bare)
+        paper, bare, *weights = shares
+        return Samples(parts, weights, PAPER, templates, seed, paper, bare, framing)
 
     # CelebA's pictures here have half the crop's resolution: few of them, or all fills blur.
-    train = samples(False, args.seed, 0.3, 0.05, [0.65, 0.2, 0.15])
-    lfw = [1.0, 0.0, 0.0]
+    train = samples(False, args.seed, 0.3, 0.05, 0.65, 0.2, 0.15, framing=nudged)
+    lfw = (1.0, 0.0, 0.0)
     validate = validator(
-        {"paper": samples(True, 0, 1, 0, lfw), "wide": samples(True, 0, 0, 0, lfw),
-         "train": samples(False, 0, 1, 0, lfw)}
+        {"paper": samples(True, 0, 1, 0, *lfw), "wide": samples(True, 0, 0, 0, *lfw),
+         "train": samples(False, 0, 1, 0, *lfw)}
     )  # fmt: skip
+    network = Autoencoder()
+    if args.start:
+        fit.load_best(network, args.start)
     config = Config(args.out, args.seed, args.minutes, args.batch, args.rate)
-    print(fit.fit(Autoencoder(), Draw(train), loss, validate, config))
+    print(fit.fit(network, Draw(train), loss, validate, config))
 
 
 if __name__ == "__main__":

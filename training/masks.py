@@ -58,7 +58,7 @@ def outline(mesh: Points, rng: Generator) -> Points:
     points = [nose]
     for side, sign in ((right, 1.0), (left, -1.0)):
         start = max(0.02, rng.uniform(0.05, 0.36) + (0.12 if low <= 0.13 else 0) + sign * skew)
-        out = rng.uniform(-0.06, 0.07) * face * sign
+        out = rng.uniform(-0.06, 0.12) * face * sign
         top = along(side, start) + (out, 0)
         bottom_at = {"surgical": rng.uniform(0.5, 0.8), "cup": rng.uniform(0.45, 0.7)}.get(
             kind, rng.uniform(0.5, 0.85)
@@ -190,13 +190,25 @@ FABRICS: tuple[Callable[[Generator], Array], ...] = (
 )  # fmt: skip
 
 
-def fabric(rng: Generator, picture: Callable[[], Array] | None = None) -> Array:
+def _cloth(rng: Generator, picture: Callable[[], Array] | None = None) -> Array:
     """A cloth (TILE, TILE, 3); `picture()` gives a patch of any photograph to serve as print."""
     if picture is not None and rng.random() < 0.12:
         tile = cv2.resize(picture(), (TILE, TILE), interpolation=cv2.INTER_AREA)
     else:
         maker = FABRICS[rng.choice(len(FABRICS), p=[0.5, 0.1, 0.07, 0.13, 0.1, 0.1])]
         tile = maker(rng)
+    return tile
+
+
+def fabric(rng: Generator, picture: Callable[[], Array] | None = None) -> Array:
+    """As `_cloth`, at times sewn together from panels, and with its weave."""
+    tile = _cloth(rng, picture)
+    if rng.random() < 0.12:
+        x, y = grid((TILE, TILE))
+        angle = rng.choice([0.0, 0.0, math.pi / 2, rng.uniform(0, math.pi)])
+        side = (x - TILE / 2) * math.cos(angle) + (y - TILE / 2) * math.sin(angle)
+        panel = side > rng.normal(0, TILE / 10)
+        tile = np.where(panel[..., None], _cloth(rng, picture), tile)
     if rng.random() < 0.5:  # weave
         weave = rng.normal(0, rng.uniform(0.005, 0.04), (TILE, TILE, 1)).astype(np.float32)
         tile = tile + weave

@@ -80,14 +80,17 @@ def specks(found: Decision) -> int:
 
 def holes(found: Decision) -> int:
     """How many pieces of what is not found are shut off from the picture's edge."""
-    count, labels = _pieces(~found)
+    count, labels = _pieces(~found, corners=False)
     rim = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     return count - int((np.unique(rim) > 0).sum())
 
 
 def ring(found: Decision, near: int, far: int) -> Decision:
     """The pixels that are more than `near` and at most `far` px outside of what was found."""
-    return _grown(found, far) & ~_grown(found, near)
+    if not found.any():
+        return np.zeros_like(found)
+    distance = _distance(found)
+    return np.asarray((distance > near) & (distance <= far))
 
 
 def cheek(found: Decision) -> Decision:
@@ -136,17 +139,19 @@ def quality(result: Image, face: Image, mask: Mask) -> dict[str, float]:
     error = (result.astype(np.float32) - face) / 255
     weight, truth = mask.astype(np.float64), mask > 0.5
     area = max(float(weight.sum()), 1e-9)
+
+    def inside(values: NDArray[np.floating]) -> float:
+        return float((values * weight).sum() / area)
+
     squared, size = (error**2).mean(2), np.abs(error).mean(2)
     y_squared = (luma(result) - luma(face)) ** 2
-    mean, similar = structural_similarity(
-        result, face, channel_axis=2, data_range=255, full=True
-    )  # fmt: skip
+    mean, similar = structural_similarity(result, face, channel_axis=2, full=True)
     edge, cheeks = ring(truth, 0, SEAM), mean_colour(face, cheek(truth))
     return {
-        "area": area, "mse": float(squared.mean()), "mse_in": float((squared * weight).sum() / area),
-        "y_mse": float(y_squared.mean()), "y_mse_in": float((y_squared * weight).sum() / area),
-        "l1": float(size.mean()), "l1_in": float((size * weight).sum() / area),
-        "ssim": float(mean), "ssim_in": float((similar.mean(2) * weight).sum() / area),
+        "area": area, "mse": float(squared.mean()), "mse_in": inside(squared),
+        "y_mse": float(y_squared.mean()), "y_mse_in": inside(y_squared),
+        "l1": float(size.mean()), "l1_in": inside(size),
+        "ssim": float(mean), "ssim_in": inside(similar.mean(2)),
         "seam": float(size[edge].mean()) if edge.any() else 0.0,
         "skin": colour_difference(mean_colour(result, truth), cheeks),
         "skin_true": colour_difference(mean_colour(face, truth), cheeks),
@@ -196,6 +201,13 @@ class Table:
     note: str = ""
     rows: list[Row] = field(default_factory=list)
 
+    def group(self, *keys: str) -> None:
+        """Moves rows that agree on some columns together, otherwise in the order they came in."""
+        order: dict[tuple[object, ...], int] = {}
+        for row in self.rows:
+            order.setdefault(tuple(row.get(key) for key in keys), len(order))
+        self.rows.sort(key=lambda row: order[tuple(row.get(key) for key in keys)])
+
     def markdown(self) -> str:
         """The table as Markdown, with title and note."""
         parts = [f"## {self.title}", "", *([self.note, ""] if self.note else [])]
@@ -214,7 +226,7 @@ def shown(value: object) -> str:
         return str(value)
     if value == 0 or not np.isfinite(value):
         return f"{value:g}"
-    digits = int(np.clip(3 - np.floor(np.log10(abs(value))), 0, 5))
+    digits = int(np.clip(3 - np.floor(np.log10(abs(value))), 0, 6))
     return f"{value:.{digits}f}"
 
 
@@ -222,21 +234,18 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _pieces(found: Decision) -> tuple[int, NDArray[np.int32]]:
-    """How many pieces hang together by edges or corners, and each pixel's, 0 outside."""
-    count, labels = cv2.connectedComponents(found.astype(np.uint8), connectivity=8)
+def _pieces(found: Decision, corners: bool = True) -> tuple[int, NDArray[np.int32]]:
+    """How many pieces hang together by edges (or corners), and each pixel's number, 0 outside."""
+    count, labels = cv2.connectedComponents(
+        found.astype(np.uint8), connectivity=8 if corners else 4
+    )
     return count - 1, np.asarray(labels, np.int32)
-
-
-def _grown(found: Decision, radius: int) -> Decision:
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-    return np.asarray(cv2.dilate(found.astype(np.uint8), kernel), np.bool_)
 
 
 def _outline(found: Decision) -> Decision:
     """The pixels of what was found that touch, by an edge, one that was not."""
     inner = cv2.erode(found.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
-    return found & (inner == 0)
+    return np.asarray(found & (inner == 0))
 
 
 def _distance(found: Decision) -> NDArray[np.float32]:

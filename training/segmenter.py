@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from stream_unmask.models.profile import PAPER
 from training import fit, synthesis
-from training.dataset import Samples, load_faces
+from training.dataset import Samples, load_faces, shaken
 from training.fit import Config, Score, autocast, chw
 from training.masks import Array
 from training.photos import Photos, PseudoPhotos
@@ -148,7 +148,6 @@ def predictor(network: nn.Module) -> Callable[[Tensor], Array]:
 def main() -> None:
     parser = fit.arguments("Trains the segmenter.", 40, "runs/segmenter")
     parser.add_argument("--rate", type=float, default=6e-4)
-    parser.add_argument("--start", type=Path, help="run folder whose best weights to start from")
     parser.add_argument(
         "--pseudo", type=Path, help="training.photos' own labels, for self-training"
     )
@@ -162,7 +161,7 @@ def main() -> None:
 
     def samples(validation: bool, seed: int) -> Samples:
         parts = [faces.split(validation) for faces in sets.values()]
-        return Samples(parts, weights, PAPER, templates, seed, paper=0.12, bare=0.14)
+        return Samples(parts, weights, PAPER, templates, seed, 0.12, 0.14, shaken)
 
     pseudo = PseudoPhotos.load(args.pseudo, args.data) if args.pseudo else None
     network = UNet()

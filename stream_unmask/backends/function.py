@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from stream_unmask.backends.engine import EngineSpec, Tensor
+from stream_unmask.errors import BackendError
 
 
 class FunctionEngine:
@@ -14,11 +15,14 @@ class FunctionEngine:
         self, spec: EngineSpec, function: Callable[..., Tensor | tuple[Tensor, ...]]
     ) -> None:
         self.spec = spec
-        self._function = function
+        self._function: Callable[..., Tensor | tuple[Tensor, ...]] | None = function
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        if self._function is None:
+            raise BackendError(f"The engine {self.spec.name} was closed.")
         result = self._function(*inputs)
         return result if isinstance(result, tuple) else (result,)
 
     def close(self) -> None:
-        """Does nothing: there is nothing to free."""
+        """Lets go of the function."""
+        self._function = None

@@ -1,0 +1,90 @@
+"""What tests of the whole program share."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def engines() -> Path:
+    """The folder of engines, with the trained ones in it."""
+    folder = ROOT / "engines"
+    missing = [n for n in ("segmenter", "inpainter", "enhancer") if not _shipped(folder, n)]
+    if missing:
+        pytest.skip(f"not trained yet: {', '.join(missing)}")
+    return folder
+
+
+def _shipped(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.onnx").is_file()
+
+
+@pytest.fixture(scope="session")
+def example(engines: Path) -> Path:
+    """The example clip, 4 s with sound, of one person in a mask."""
+    return ROOT / "examples" / "masked_portrait.mp4"
+
+
+@pytest.fixture(scope="session")
+def masked_picture(example: Path) -> np.ndarray:
+    """The example's first frame, RGB."""
+    with av.open(str(example)) as container:
+        return next(container.decode(video=0)).to_ndarray(format="rgb24")
+
+
+@pytest.fixture(scope="session")
+def bare_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of six frames with nobody in it."""
+    path = tmp_path_factory.mktemp("clips") / "bare.mp4"
+    # With the index up front, as on the web: cut in two, it still opens.
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream: Any = container.add_stream("libx264", rate=25, width=96, height=64)
+        stream.pix_fmt = "yuv420p"
+        for index in range(6):
+            image = np.full((64, 96, 3), 40 + 20 * index, np.uint8)
+            image[:, : 10 + index] = (200, 60, 20)
+            frame = av.VideoFrame.from_ndarray(image)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+class Played:
+    """What a player sees in a file: times and pictures, other packets, tags."""
+
+    def __init__(self, path: Path) -> None:
+        self.times: list[Fraction] = []
+        self.pictures: list[np.ndarray] = []
+        self.packets: list[bytes] = []
+        with av.open(str(path)) as container:
+            self.metadata = {key.lower(): value for key, value in container.metadata.items()}
+            for packet in container.demux():
+                if packet.stream.type != "video":
+                    self.packets += [bytes(packet)] if packet.size else []
+                    continue
+                for frame in packet.decode():
+                    self.times.append(frame.pts * frame.time_base)
+                    self.pictures.append(frame.to_ndarray(format="rgb24"))
+
+
+@pytest.fixture(scope="session")
+def played() -> Callable[[Path], Played]:
+    return Played
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """The real clips beside the repository."""
+    folder = DATA / "clips"
+    if not folder.is_dir():
+        pytest.skip(f"there is no {folder}")
+    return folder

@@ -1,0 +1,122 @@
+"""Measures the shipped engines through the product's own functions: evaluation.md, A to D and F.
+
+    python -m training.evaluate
+    python -m training.evaluate --parts segmentation photos --limit 40
+
+prints tables in Markdown and leaves them in OUT/tables.md and OUT/results.json, with contact
+sheets beside them. The same engines give the same figures.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stream_unmask.backends.artefacts import manifest
+from stream_unmask.options import Options
+from stream_unmask.pipeline import open_parts
+from training import evaluate_pairs, evaluate_photos
+from training.dataset import load_faces
+from training.product import SEED, Bench
+
+PARTS = (*evaluate_pairs.PARTS, *evaluate_photos.PARTS)
+
+
+def run(bench: Bench) -> None:
+    """Fills the tables of all parts that are wanted; says on stderr how long each step took."""
+    steps: dict[Callable[[Bench], None], set[str]] = {
+        evaluate_photos.labelled: {"photos"},
+        evaluate_photos.false_edits: {"false-edits"},
+        evaluate_photos.unlabelled: {"unlabelled"},
+        evaluate_pairs.synthetic: set(evaluate_pairs.PARTS),
+    }
+    for step, parts in steps.items():
+        if bench.wanted & parts:
+            begin = time.perf_counter()
+            step(bench)
+            print(f"{step.__name__}: {time.perf_counter() - begin:.0f} s", file=sys.stderr)
+
+
+def facts(bench: Bench) -> dict[str, Any]:
+    """Which code and which engines are measured, and how much of the data.
+
+    commit: with a "+" if the working tree has other changes. engines: the first digits of their
+    checksums.
+    """
+    commit, changes = (
+        subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *command],
+            capture_output=True, text=True, check=False,
+        ).stdout.strip()
+        for command in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain"))
+    )  # fmt: skip
+    return {
+        "commit": commit + "+" * bool(changes), "profile": bench.parts.profile.name,
+        "engines": {name: str(entry["sha256"])[:12] for name, entry in manifest().items()},
+        "runs on": bench.parts.backend, "seed": SEED, "limit": bench.limit,
+        "parts": [part for part in PARTS if part in bench.wanted],
+    }  # fmt: skip
+
+
+def markdown(bench: Bench, about: dict[str, Any]) -> str:
+    """All tables, under the facts that every figure needs."""
+    known = [f"- {key}: {_plain(value)}" for key, value in about.items()]
+    tables = [t.markdown() for t in sorted(bench.tables.values(), key=lambda t: t.title)]
+    return "\n".join(["# Evaluation", "", *known, "", *tables])
+
+
+def results(bench: Bench, about: dict[str, Any]) -> dict[str, Any]:
+    """The same for a machine, with the figures of single photographs; null where there is none."""
+    tables = {
+        name: {"title": table.title, "note": table.note, "rows": table.rows}
+        for name, table in bench.tables.items()
+    }
+    whole: dict[str, Any] = _finite({"facts": about, "tables": tables, "details": bench.details})
+    return whole
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {entry}" for key, entry in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def main() -> None:
+    """Runs the parts that are asked for."""
+    parser = argparse.ArgumentParser(description="Measures the shipped engines.")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--cache", type=Path, default=Path("runs/faces"))
+    parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
+    parser.add_argument("--limit", type=int, help="at most so many pictures of each kind")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    args = parser.parse_args()
+    if args.limit is not None and args.limit < 1:
+        parser.error("--limit must be at least 1")
+    args.out.mkdir(parents=True, exist_ok=True)
+    faces = load_faces(args.cache, args.data, ("lfw_deepfunneled",))["lfw_deepfunneled"]
+    with open_parts(Options()) as parts:
+        bench = Bench(parts, args.data, args.out, args.limit, set(args.parts), faces)
+        about = facts(bench)
+        run(bench)
+    text = markdown(bench, about)
+    (args.out / "tables.md").write_text(text, encoding="utf-8")
+    found = json.dumps(results(bench, about), indent=1)
+    (args.out / "results.json").write_text(found, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
