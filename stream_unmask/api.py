@@ -128,10 +128,11 @@ def unmask_video(
 
         write = stack.enter_context(background(encode, _AHEAD))
         for composed in unmask_frames(frames, parts, options, run.clock):
-            write(composed.frame)
-            run.note(composed)
+            seconds = float(composed.frame.seconds or 0)
+            run.note(composed, seconds)
+            write(composed.frame)  # last: the encoder's thread stamps the picture with its own time
             if progress is not None:
-                progress(float(composed.frame.seconds or 0), total)
+                progress(seconds, total)
     picture = run.sheet.image() if run.sheet is not None else None
     if sheet_target is not None and picture is not None:
         write_image(sheet_target, picture, mark=mark(), overwrite=options.overwrite)
@@ -157,7 +158,7 @@ class _Run:
     masked: int = 0
     people: set[int | None] = field(default_factory=set)
 
-    def note(self, composed: Composed) -> None:
+    def note(self, composed: Composed, seconds: float) -> None:
         """Counts a finished frame and adds it to the map's video and the sheet."""
         crops = composed.scene.crops
         self.edited += bool(composed.patches)
@@ -165,7 +166,6 @@ class _Run:
         self.masked += len(composed.patches)
         self.people.update(crop.track for crop in crops)
         original = composed.scene.frame.picture
-        seconds = float(composed.frame.seconds or 0)
         if self.maps is not None:
             grey = np.rint(composed.mask() * 255).astype(np.uint8)
             self.maps.write(from_rgb(np.repeat(grey[..., None], 3, axis=2), original))
