@@ -16,6 +16,7 @@ _SPECK = 60  # area below which a piece of the map is a mistake
 _RIM = 3  # how far the fabric's blurred edge and its shadow reach beyond the map
 _FEATHER = 1.2  # sigma of the soft edge outside the rim
 _REACH = 10.0  # sigma over which the light around the mask is carried into the fill
+_COARSE = 4  # side of the pixels in which that is worked out
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +72,19 @@ def relight(painted: Image, face: Image, mask: Mask) -> Image:
     the map, is how far it is off there. Not in the paper, whose authors name a wrong skin tone
     and errors at the border.
     """
+    height, width = mask.shape
+    size = (width // _COARSE, height // _COARSE)
     seen = (1 - cv2.dilate(mask, np.ones((3, 3), np.uint8)))[..., None]
-    off = (face.astype(np.float32) - painted) * seen
-    carried = cv2.GaussianBlur(off, (0, 0), _REACH)
-    weight = cv2.GaussianBlur(seen, (0, 0), _REACH)[..., None]
+    # What is carried in is smooth, so a coarse picture of it will do, at a tenth of the time.
+    off = cv2.resize((face.astype(np.float32) - painted) * seen, size, interpolation=cv2.INTER_AREA)
+    weight = cv2.resize(seen, size, interpolation=cv2.INTER_AREA)
     # Far from anything seen the weight vanishes; there it is off as on average around the map.
-    ring = cv2.dilate(mask, np.ones((21, 21), np.uint8))[..., None] * seen
-    typical = (off * ring).sum((0, 1)) / max(float(ring.sum()), 1.0)
-    lit = painted + (carried + 0.02 * typical) / (weight + 0.02)
-    return np.asarray(np.rint(lit.clip(0, 255)), np.uint8)
+    ring = (weight * cv2.dilate(1 - weight, np.ones((5, 5), np.uint8)))[..., None]
+    typical = (off * ring).sum((0, 1)) / max(float((weight[..., None] * ring).sum()), 1e-3)
+    carried = cv2.GaussianBlur(off, (0, 0), _REACH / _COARSE) + 0.02 * typical
+    spread = cv2.GaussianBlur(weight, (0, 0), _REACH / _COARSE)[..., None] + 0.02
+    shift = cv2.resize(carried / spread, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(np.rint((painted + shift).clip(0, 255)), np.uint8)
 
 
 def merge(painted: Image, face: Image, mask: Mask) -> Image:
