@@ -30,6 +30,7 @@ from training.fit import chw
 from training.masks import Array
 
 OWN_LABELS = Path(__file__).parent / "labels_validation.json"
+REJECTED = Path(__file__).parent / "rejected_photos.txt"  # looked at: wrong, or faces left out
 TEST_LABELS = "labels_photos_with_mask.json"
 SCENES = "photos_with_mask_in_context"
 CLOSE_UPS = "photos_with_mask"
@@ -194,9 +195,8 @@ class PseudoPhotos:
 
     @classmethod
     def load(cls, folder: Path, data: Path) -> "PseudoPhotos":
-        """What `main` kept in a folder; a `rejected.txt` there names keys to leave out."""
-        rejected_file = folder / "rejected.txt"
-        rejected = set(rejected_file.read_text().split()) if rejected_file.is_file() else set()
+        """What `main` kept in a folder, less the photographs whose labels someone rejected."""
+        rejected = set(REJECTED.read_text(encoding="utf-8").split())
         index = json.loads((folder / "index.json").read_text())
         images, maps, eyes = [], [], []
         pictures = {key: read_photo(data, key) for key in {e["key"] for e in index} - rejected}
