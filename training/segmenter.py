@@ -161,7 +161,7 @@ def main() -> None:
 
     def samples(validation: bool, seed: int) -> Samples:
         parts = [faces.split(validation) for faces in sets.values()]
-        return Samples(parts, weights, PAPER, templates, seed, 0.12, 0.14, shaken)
+        return Samples(parts, weights, PAPER, templates, seed, 0.12, 0.2, shaken)
 
     pseudo = PseudoPhotos.load(args.pseudo, args.data) if args.pseudo else None
     network = UNet()
