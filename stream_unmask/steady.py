@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stream_unmask.types import Mask
-from stream_unmask.unmask import clean, share
+from stream_unmask.unmask import clean, over_mouth
 
-_ON, _OFF = 0.035, 0.02  # share of the crop from which on, and down to which, a mask is worn
-_GONE = 0.008  # below this no mask is worn in this frame, whatever the past says
+# How much of the mouth's surroundings a mask covers that is put on, and at least one that stays.
+_ON, _OFF = 0.55, 0.35
+_GONE = 0.15  # below this no mask is worn in this frame, whatever the past says
 _KEPT = 0.6  # how much of the last map is kept where nothing changes
 _CHANGED = 0.7  # IoU of two maps below which the past says nothing of the present
 
@@ -31,11 +32,11 @@ class SteadyMask:
             mask = (1 - _KEPT) * mask + _KEPT * self._last
         self._last = mask
         fabric = clean(mask)
-        area = share(fabric)
+        cover = over_mouth(fabric)
         if self._evidence is None:
-            self._evidence = area
-        self._evidence += 0.3 * (area - self._evidence)
-        self.worn = area >= _GONE and self._evidence >= (_OFF if self.worn else _ON)
+            self._evidence = cover
+        self._evidence += 0.3 * (cover - self._evidence)
+        self.worn = cover >= _GONE and self._evidence >= (_OFF if self.worn else _ON)
         return fabric if self.worn else None
 
 

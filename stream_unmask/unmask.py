@@ -12,7 +12,9 @@ from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.types import Image, Mask
 
 # In crop pixels, where the eyes are 39 apart.
-_SPECK = 60  # area below which a piece of the map is a mistake
+_SPECK = 60  # area on the lower face below which a piece of the map is a mistake
+_LOWER_FACE = (slice(118, 182), slice(50, 126))
+_MOUTH = (slice(126, 170), slice(62, 114))
 _RIM = 3  # how far the fabric's blurred edge and its shadow reach beyond the map
 _FEATHER = 1.2  # sigma of the soft edge outside the rim
 _REACH = 10.0  # sigma over which the light around the mask is carried into the fill
@@ -35,14 +37,23 @@ def clean(mask: Mask) -> Mask:
     hard = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, kernel)
     outlines, _ = cv2.findContours(hard, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     solid = np.zeros_like(hard)
-    large = [outline for outline in outlines if cv2.contourArea(outline) >= _SPECK]
-    cv2.drawContours(solid, large, -1, 1, cv2.FILLED)  # outer outlines only: holes are filled
+    for outline in outlines:
+        piece = np.zeros_like(hard)
+        cv2.drawContours(piece, [outline], -1, 1, cv2.FILLED)  # outer outlines: holes are filled
+        # A mask reaches the lower face; a piece that doesn't is a hat, a collar, the background.
+        if piece[_LOWER_FACE].sum() >= _SPECK:
+            solid = np.maximum(solid, piece)
     return solid.astype(np.float32)
 
 
 def share(fabric: Mask) -> float:
     """How much of the crop a cleaned map covers, 0..1."""
     return float(fabric.mean())
+
+
+def over_mouth(fabric: Mask) -> float:
+    """How much of nose tip, mouth and what is beside them a cleaned map covers, 0..1."""
+    return float(fabric[_MOUTH].mean())
 
 
 def widen(fabric: Mask) -> Mask:

@@ -62,7 +62,7 @@ def test_a_mask_put_on_and_taken_off_is_followed_within_a_few_frames() -> None:
 
 def test_a_map_between_the_thresholds_stays_as_it_was() -> None:
     """Hysteresis: a small mask that was worn is kept, one that wasn't is not put on."""
-    small = disc(18)  # 2.8 % of the crop
+    small = disc(18)  # covers 0.44 of what counts
     worn, bare = SteadyMask(), SteadyMask()
     for _ in range(5):
         worn(disc(35))
@@ -95,7 +95,7 @@ def test_smoothing_takes_the_flicker_out() -> None:
 def test_a_jump_is_taken_as_it_is() -> None:
     """A map that shows something else than the last is not mixed with it."""
     person = SteadyMask()
-    person(disc(30, x=60))
-    fabric = person(disc(30, x=120))
+    person(disc(36, x=66))
+    fabric = person(disc(36, x=110))
     assert fabric is not None
-    assert np.array_equal(fabric, clean(disc(30, x=120)))
+    assert np.array_equal(fabric, clean(disc(36, x=110)))

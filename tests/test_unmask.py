@@ -8,7 +8,7 @@ from stream_unmask.backends.function import FunctionEngine
 from stream_unmask.models.enhancer import ENHANCER, Enhancer
 from stream_unmask.models.inpainter import INPAINTER, Inpainter
 from stream_unmask.models.segmenter import SEGMENTER, Segmenter
-from stream_unmask.unmask import Networks, clean, merge, relight, repaint, share, widen
+from stream_unmask.unmask import Networks, clean, merge, over_mouth, relight, repaint, share, widen
 
 SHAPE = (208, 176)
 
@@ -51,6 +51,22 @@ def test_clean_keeps_two_pieces_and_nothing_of_an_empty_map() -> None:
     assert not clean(np.zeros(SHAPE, np.float32)).any()
     assert not clean(np.full(SHAPE, 0.49, np.float32)).any()
     assert clean(np.ones(SHAPE, np.float32)).all()
+
+
+def test_a_piece_away_from_the_lower_face_is_dropped() -> None:
+    mask = np.zeros((208, 176), np.float32)
+    mask[130:170, 60:110] = 1
+    worn = clean(mask)
+    mask[10:40, 20:150] = 1  # a hat
+    mask[195:208, 20:150] = 1  # a collar
+    assert np.array_equal(clean(mask), worn)
+
+
+def test_over_mouth() -> None:
+    fabric = np.zeros((208, 176), np.float32)
+    assert over_mouth(fabric) == 0
+    fabric[126:148, 62:114] = 1
+    assert over_mouth(fabric) == 0.5
 
 
 def test_share() -> None:

@@ -46,13 +46,15 @@ def photograph(picture: Array, rng: Generator) -> Array:
     return picture
 
 
-def frame(rng: Generator, size: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def frame(
+    rng: Generator, size: tuple[int, int], tight: float = 0.3
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row and column indices that repeat the border outside a random window, as `cut` does when a
-    face reaches the edge of a photograph; mostly the identity."""
+    face reaches the edge of a photograph; the identity but in a share `tight` of the cases."""
     columns, rows = np.arange(size[0]), np.arange(size[1])
-    if rng.random() < 0.3:
-        left, right = rng.integers(0, 60, 2) * (rng.random(2) < 0.6)
-        top, bottom = rng.integers(0, [80, 50]) * (rng.random(2) < 0.6)
+    if rng.random() < tight:
+        left, right = rng.integers(0, 60, 2) * (rng.random(2) < 0.5 + tight / 2)
+        top, bottom = rng.integers(0, [80, 50]) * (rng.random(2) < 0.5 + tight / 2)
         columns = columns.clip(left, size[0] - 1 - right)
         rows = rows.clip(top, size[1] - 1 - bottom)
     return rows, columns

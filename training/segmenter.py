@@ -5,7 +5,7 @@ python -m training.segmenter --minutes 20 --pseudo runs/pseudo --start runs/segm
 """  # noqa: E501
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -109,7 +109,13 @@ class Draw:
 
 
 def validator(samples: Samples, photos: Photos) -> Callable[[nn.Module], Score]:
-    """Scores on 160 synthetic pairs of unseen people, and on own labelled photographs (decides)."""
+    """Scores on 160 synthetic pairs of unseen people, 200 bare faces, own labelled photographs.
+
+    What decides is the mean IoU on the photographs less half the share of bare faces on which more
+    than a fiftieth of the crop is called mask.
+    """
+    bare = replace(samples, bare=1.0)
+    faces = np.stack([chw(bare.photographed(index)[0]) for index in range(200)])
     pairs = [samples.photographed(index) for index in range(160)]
     pictures = torch.from_numpy(np.stack([chw(picture) for picture, _ in pairs]))
     truth = np.stack([mask for _, mask in pairs])
@@ -120,8 +126,10 @@ def validator(samples: Samples, photos: Photos) -> Callable[[nn.Module], Score]:
         sure, true = maps > 0.5, truth > 0.5
         iou = (sure & true).sum() / max((sure | true).sum(), 1)
         real = photos.ious(lambda faces: list(predict(faces)))
+        false = float(((predict(torch.from_numpy(faces)) > 0.5).mean((1, 2)) > 0.02).mean())
         return {
-            "score": float(real.mean()), "real_median": float(np.median(real)),
+            "score": float(real.mean()) - 0.5 * false, "real": float(real.mean()),
+            "false": false, "real_median": float(np.median(real)),
             "real_worst_tenth": float(np.sort(real)[: max(len(real) // 10, 1)].mean()),
             "iou": float(iou), "accuracy": float((sure == true).mean()),
         }  # fmt: skip
@@ -161,7 +169,7 @@ def main() -> None:
 
     def samples(validation: bool, seed: int) -> Samples:
         parts = [faces.split(validation) for faces in sets.values()]
-        return Samples(parts, weights, PAPER, templates, seed, 0.12, 0.2, shaken)
+        return Samples(parts, weights, PAPER, templates, seed, 0.12, 0.35, shaken)
 
     pseudo = PseudoPhotos.load(args.pseudo, args.data) if args.pseudo else None
     network = UNet()
