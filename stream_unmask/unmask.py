@@ -46,11 +46,6 @@ def clean(mask: Mask) -> Mask:
     return solid.astype(np.float32)
 
 
-def share(fabric: Mask) -> float:
-    """How much of the crop a cleaned map covers, 0..1."""
-    return float(fabric.mean())
-
-
 def over_mouth(fabric: Mask) -> float:
     """How much of nose tip, mouth and what is beside them a cleaned map covers, 0..1."""
     return float(fabric[_MOUTH].mean())

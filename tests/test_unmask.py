@@ -8,7 +8,7 @@ from stream_unmask.backends.function import FunctionEngine
 from stream_unmask.models.enhancer import ENHANCER, Enhancer
 from stream_unmask.models.inpainter import INPAINTER, Inpainter
 from stream_unmask.models.segmenter import SEGMENTER, Segmenter
-from stream_unmask.unmask import Networks, clean, merge, over_mouth, relight, repaint, share, widen
+from stream_unmask.unmask import Networks, clean, merge, over_mouth, relight, repaint, widen
 
 SHAPE = (208, 176)
 
@@ -67,12 +67,6 @@ def test_over_mouth() -> None:
     assert over_mouth(fabric) == 0
     fabric[126:148, 62:114] = 1
     assert over_mouth(fabric) == 0.5
-
-
-def test_share() -> None:
-    half = np.zeros(SHAPE, np.float32)
-    half[:104] = 1
-    assert share(half) == 0.5
 
 
 def test_widen_covers_the_fabric_and_a_rim_and_ends_softly() -> None:

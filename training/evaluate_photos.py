@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from stream_unmask.faces.crop import cut
 from stream_unmask.types import Face, Image, Mask
-from stream_unmask.unmask import clean, share, widen
+from stream_unmask.unmask import clean, widen
 from training import metrics, sheets
 from training.dataset import Archive
 from training.metrics import Row
@@ -221,7 +221,7 @@ def _second_look(bench: Bench, chunk: Sequence[Seen]) -> list[dict[str, float]]:
     for (seen, face, fabric), mask in zip(masked, segment(parts, crops), strict=True):
         presence = [parts.landmarker.place(p, (face,))[0].score for p in (seen.image, seen.result)]
         rows.append({
-            "second look": share(clean(mask)) / share(fabric),
+            "second look": clean(mask).sum() / fabric.sum(),
             "still worn": float(worn(mask) is not None),
             "before": float(presence[0] > MIN_PRESENCE), "after": float(presence[1] > MIN_PRESENCE),
         })  # fmt: skip
