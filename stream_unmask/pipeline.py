@@ -132,8 +132,9 @@ def composite(scenes: Iterable[Scene], label: bool, clock: Clock) -> Iterator[Co
         with clock("composite"):
             shape = upright_shape(scene.frame)
             patches = pasted(scene.crops, shape)
-            laid = (*patches, label_patch(shape)) if label and patches else patches
-            frame = replace(scene.frame, picture=with_patches(scene.frame.picture, laid))
+            labels = (label_patch(shape),) if label and patches else ()
+            picture = with_patches(scene.frame.picture, (*patches, *labels))
+            frame = replace(scene.frame, picture=picture)
         yield Composed(frame, scene, patches)
 
 
