@@ -10,6 +10,7 @@ class FunctionEngine:
     """Runs `function(*inputs)`, which returns one array or a tuple of them, as an engine."""
 
     device = "python"
+    batch = 8
 
     def __init__(
         self, spec: EngineSpec, function: Callable[..., Tensor | tuple[Tensor, ...]]

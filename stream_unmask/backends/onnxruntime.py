@@ -18,6 +18,7 @@ class OnnxRuntimeEngine:
         self.spec = spec
         # What the session really got: a GPU provider that can't load is dropped without an error.
         self.device = f"onnxruntime {session.get_providers()[0].removesuffix('ExecutionProvider')}"
+        self.batch = 2 if self.device.endswith("CPU") else 8
         self._session: ort.InferenceSession | None = session
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -18,6 +18,8 @@ class OpenVinoEngine:
         self.spec = spec
         precision = model.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.device = f"openvino {device} {precision}"
+        # On a CPU, eight at once are no faster than two (measured) and take 200 MiB more.
+        self.batch = 2 if device == "CPU" else 8
         self._request: ov.InferRequest | None = model.create_infer_request()
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from stream_unmask.backends.engine import Engine, EngineSpec, Tensor, TensorSpec
+from stream_unmask.backends.engine import Engine, EngineSpec, Tensor, TensorSpec, in_batches
 from stream_unmask.faces.detector import distinct
 from stream_unmask.faces.geometry import Affine, apply
 from stream_unmask.types import Face, Image, Points
@@ -66,7 +66,8 @@ class Landmarker:
         if not faces:
             return ()
         regions = [_region(face) for face in faces]
-        points, logits = self._engine(np.stack([_look(image, region) for region in regions]))
+        looks = np.stack([_look(image, region) for region in regions])
+        points, logits = in_batches(self._engine, looks)
         return tuple(
             _with_mesh(face, apply(region, mesh[:, :2] - 0.5), float(logit))
             for face, region, mesh, logit in zip(faces, regions, points, logits[:, 0], strict=True)

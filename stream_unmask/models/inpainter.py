@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stream_unmask.backends.engine import Engine, EngineSpec, TensorSpec
+from stream_unmask.backends.engine import Engine, EngineSpec, TensorSpec, in_batches
 from stream_unmask.models.profile import PAPER
 from stream_unmask.models.tensors import from_images, from_masks, to_images
 from stream_unmask.types import Image, Mask
@@ -26,4 +26,4 @@ class Inpainter:
         Paper: the input is image x (1 - map), the output is linear and clamped to 0..1.
         """
         hidden = from_images(faces) * (1 - from_masks(masks))
-        return to_images(self._engine(hidden)[0])
+        return to_images(in_batches(self._engine, hidden)[0])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from stream_unmask.backends.engine import Engine, EngineSpec, TensorSpec
+from stream_unmask.backends.engine import Engine, EngineSpec, TensorSpec, in_batches
 from stream_unmask.models.profile import PAPER
 from stream_unmask.models.tensors import from_images, to_masks
 from stream_unmask.types import Image, Mask
@@ -22,4 +22,4 @@ class Segmenter:
 
     def __call__(self, faces: Sequence[Image]) -> list[Mask]:
         """The map (h, w) of each face crop: how likely each pixel shows the mask, 0..1."""
-        return to_masks(self._engine(from_images(faces))[0])
+        return to_masks(in_batches(self._engine, from_images(faces))[0])
