@@ -18,6 +18,7 @@ import av
 import cv2
 import numpy as np
 from av.codec.codec import find_best_pix_fmt_of_list
+from av.sidedata.sidedata import SideDataContainer
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
@@ -100,7 +101,9 @@ class Orientation:
 def display_matrix(picture: av.VideoFrame) -> tuple[int, ...] | None:
     """The 9 integers that turn coded pixels upright (FFmpeg's layout), None if absent or void."""
     try:
-        data: Any = picture.side_data
+        # Not `picture.side_data`: the picture keeps that, which refers back to it, and such cycles
+        # stay until Python looks for them, which it does ever more rarely in a long video.
+        data: Any = SideDataContainer(picture)  # type: ignore[call-arg]
         matrix = struct.unpack("<9i", bytes(data["DISPLAYMATRIX"]))
     except KeyError:
         return None

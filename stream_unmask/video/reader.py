@@ -6,7 +6,6 @@ ride with the next frame as passengers, so that the writer can lay them down in 
 
 from __future__ import annotations  # PyAV's packets are generic for the type checker only
 
-import gc
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -33,7 +32,6 @@ from stream_unmask.video.source import (
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-_COLLECT = 50  # frames from one collection to the next
 _GUESSED_RATE = Fraction(25)
 # How far a file may end before its stated duration. Edit lists, rounding and the habits of muxers
 # account for less; a file that lost its end, for more.
@@ -80,12 +78,7 @@ class Reader:
             raise
 
     def __iter__(self) -> Iterator[Frame]:
-        for count, frame in enumerate(self._iterator, 1):
-            # A PyAV frame whose side data was looked at is in a reference cycle. Python would free
-            # such frames at ever longer intervals, and memory would grow with the video.
-            if count % _COLLECT == 0:
-                gc.collect()
-            yield frame
+        return self._iterator
 
     def __enter__(self) -> Self:
         return self
