@@ -30,6 +30,11 @@ from training import enhancer, inpainter, segmenter
 from training.fit import load_best
 
 ENGINES = Path(__file__).parents[1] / "engines"
+SOURCES = {
+    "segmenter": "LFW, UTKFace, CelebA; self-labelled photographs of masked people",
+    "inpainter": "LFW, UTKFace, CelebA",
+    "enhancer": "LFW",
+}
 LICENCE = "research and personal use"  # why: docs/models.md
 OPSET = 18
 
@@ -131,7 +136,7 @@ def main() -> None:
         worst = export(module, spec, path)
         facts[name] = {
             "file": path.name, "sha256": sha256(path), "licence": LICENCE,
-            "authors": "the stream-unmask developers", "source": "LFW, UTKFace, CelebA",
+            "authors": "the stream-unmask developers", "source": SOURCES[name],
             "recipe": args.recipe or f"python -m training.{name}", "commit": commit,
             "score": round(best["score"], 4), "step": best["step"], "minutes": best["minutes"],
         }  # fmt: skip
