@@ -14,19 +14,17 @@ from stream_unmask.label import label_patch, mark
 from stream_unmask.options import Options
 from stream_unmask.pipeline import (
     Composed,
-    Parts,
     laid,
     open_parts,
     pasted,
+    restored,
     unmask_frames,
     whole_mask,
 )
 from stream_unmask.prefetch import background, prefetch
 from stream_unmask.report import Clock, Report
 from stream_unmask.sheet import PreviewSheet
-from stream_unmask.steady import SteadyMask
-from stream_unmask.types import Crop, Face, Image, Mask
-from stream_unmask.unmask import repaint, widen
+from stream_unmask.types import Face, Image, Mask
 from stream_unmask.video.frame import Frame, from_rgb, to_rgb
 from stream_unmask.video.image import SUFFIXES, write_image
 from stream_unmask.video.reader import Reader
@@ -65,24 +63,16 @@ def unmask_image(image: Image, options: Options | None = None) -> Unmasked:
         )
     with open_parts(options) as parts:
         faces = parts.landmarker(image, parts.detector(image))
-        crops = _repainted(image, faces, parts)
+        crops = [  # numbered, as each face is a person of its own
+            replace(cut(image, face, parts.profile.eyes, parts.profile.size), track=number)
+            for number, face in enumerate(faces)
+        ]
+        crops = restored(crops, {}, parts.networks, options, Clock())
     shape = (image.shape[0], image.shape[1])
     patches = pasted(crops, shape)
     labels = [label_patch(shape)] if options.label and patches else []
     result = laid(image, [*patches, *labels])
     return Unmasked(result, whole_mask(shape, patches), faces, len(patches), parts.backend)
-
-
-def _repainted(image: Image, faces: tuple[Face, ...], parts: Parts) -> list[Crop]:
-    """The crops of those faces that wear a mask, repainted."""
-    crops = [cut(image, face, parts.profile.eyes, parts.profile.size) for face in faces]
-    maps = parts.networks.segmenter([crop.image for crop in crops]) if crops else []
-    fabrics = [SteadyMask(smooth=False)(mask) for mask in maps]
-    worn = [(c, widen(f)) for c, f in zip(crops, fabrics, strict=True) if f is not None]
-    painted = repaint([crop.image for crop, _ in worn], [m for _, m in worn], parts.networks)
-    return [
-        replace(crop, image=face, mask=m) for (crop, m), face in zip(worn, painted, strict=True)
-    ]
 
 
 def claim_picture(target: Path, source: Path, overwrite: bool) -> None:

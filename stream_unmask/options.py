@@ -13,8 +13,8 @@ class Options:
     """Choices for a run; OptionError if one is out of range.
 
     backend: "auto", "openvino" or "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady
-    the maps over time. batch: faces per call of a network. window: frames that may wait for a
-    batch to fill, which bounds the delay. every: frames from one face detection to the next.
+    the maps over time. batch: faces to gather before the networks run. window: frames that may
+    wait for that, which bounds the delay. every: frames from one face detection to the next.
     encoder: an FFmpeg encoder, None for the container's usual one. quality: its crf, lower is
     better. start, duration: seconds. label: draw a visible mark on frames with an invented face.
     """

@@ -1,6 +1,6 @@
 """The stream, from frames to frames: find -> restore -> composite."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -92,26 +92,40 @@ def restore(
     people: dict[int | None, SteadyMask] = {}
     for waiting in gather(scenes, options.batch, options.window):
         crops = [crop for scene in waiting for crop in scene.crops]
-        with clock("segment"):
-            maps = networks.segmenter([crop.image for crop in crops]) if crops else []
-        with clock("steady"):
-            masked = []
-            for index, (crop, mask) in enumerate(zip(crops, maps, strict=True)):
-                person = people.pop(crop.track, None) or SteadyMask(options.smooth)
-                people[crop.track] = person  # the latest last
-                if (fabric := person(mask)) is not None:
-                    masked.append(index)
-                    crops[index] = replace(crop, mask=widen(fabric))
-        with clock("repaint"):
-            faces = [crops[i].image for i in masked]
-            wide = [crop.mask for i in masked if (crop := crops[i]).mask is not None]
-            for index, image in zip(masked, repaint(faces, wide, networks), strict=True):
-                crops[index] = replace(crops[index], image=image)
+        rest = iter(restored(crops, people, networks, options, clock))
         for forgotten in list(people)[:-_REMEMBERED]:
             del people[forgotten]
-        rest = iter(crops)
         for scene in waiting:
             yield replace(scene, crops=tuple(next(rest) for _ in scene.crops))
+
+
+def restored(
+    crops: Sequence[Crop],
+    people: dict[int | None, SteadyMask],
+    networks: Networks,
+    options: Options,
+    clock: Clock,
+) -> list[Crop]:
+    """The crops, in order, those that wear a mask repainted and with the map of where.
+
+    people: by track, what is remembered of them; brought up to date, those seen last at its end.
+    """
+    done = list(crops)
+    with clock("segment"):
+        maps = networks.segmenter([crop.image for crop in crops]) if crops else []
+    masked, wide = [], []
+    with clock("steady"):
+        for index, (crop, mask) in enumerate(zip(crops, maps, strict=True)):
+            person = people.pop(crop.track, None) or SteadyMask(options.smooth)
+            people[crop.track] = person
+            if (fabric := person(mask)) is not None:
+                masked.append(index)
+                wide.append(widen(fabric))
+    with clock("repaint"):
+        images = repaint([crops[index].image for index in masked], wide, networks)
+        for index, image, mask in zip(masked, images, wide, strict=True):
+            done[index] = replace(crops[index], image=image, mask=mask)
+    return done
 
 
 def gather(scenes: Iterable[Scene], batch: int, window: int) -> Iterator[list[Scene]]:

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     },
     # file to file and picture to picture
     "api": {
-        *("pipeline", "prefetch", "faces", "video", "unmask", "steady", "label", "sheet"),
+        *("pipeline", "prefetch", "faces", "video", "label", "sheet"),
         *("options", "report", "types", "errors"),
     },
     "__init__": {"api", "errors", "options", "report", "types"},

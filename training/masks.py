@@ -217,7 +217,7 @@ def fabric(rng: Generator, picture: Callable[[], Array] | None = None) -> Array:
 
 def drape(tile: Array, polygon: Points, size: tuple[int, int], rng: Generator) -> Array:
     """The cloth laid over the face inside the polygon's box: (h, w, 3), bent round the head."""
-    u, v = _uv(polygon, size)
+    u, v = uv(polygon, size)
     bend, sag = rng.uniform(0, 0.35), rng.normal(0, 0.25)
     zoom, turn = rng.uniform(0.35, 1.1), rng.normal(0, 0.25)
     x = u * (1 + bend * u * u)
@@ -231,7 +231,7 @@ def drape(tile: Array, polygon: Points, size: tuple[int, int], rng: Generator) -
 
 def folds(polygon: Points, size: tuple[int, int], rng: Generator) -> Array:
     """Shading (h, w) around 1: the curve of the head, pleats, seams, creases and wrinkles."""
-    u, v = _uv(polygon, size)
+    u, v = uv(polygon, size)
     shade = 1 - rng.uniform(0, 0.35) * u * u - rng.uniform(0, 0.25) * np.clip(v, 0, 2) ** 2
     shade = shade + rng.normal(0, 0.12) * u + rng.normal(0, 0.08) * v
     kind = rng.random()
@@ -250,7 +250,7 @@ def folds(polygon: Points, size: tuple[int, int], rng: Generator) -> Array:
     return (shade + rng.uniform(0, 0.2) * noise(rng, cells, size)).astype(np.float32)
 
 
-def _uv(polygon: Points, size: tuple[int, int]) -> tuple[Array, Array]:
+def uv(polygon: Points, size: tuple[int, int]) -> tuple[Array, Array]:
     """Coordinates -1..1 across and down the polygon's box, for every pixel."""
     x, y = grid(size)
     low, high = polygon.min(0), np.minimum(polygon.max(0), np.multiply(size, 1.2))

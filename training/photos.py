@@ -10,7 +10,7 @@ photographs, our own labelled ones and everything that looks like one of them ar
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -20,11 +20,12 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from stream_unmask.backends import open_engine
-from stream_unmask.faces.crop import cut, paste
+from stream_unmask.faces.crop import cut
 from stream_unmask.models.profile import PAPER, Profile
 from stream_unmask.models.segmenter import SEGMENTER, Segmenter
+from stream_unmask.pipeline import pasted, whole_mask
 from stream_unmask.types import Crop, Face, Image, Mask, Points
-from training import camera
+from training import camera, metrics
 from training.dataset import Archive, face_finder, shaken
 from training.fit import chw
 from training.masks import Array
@@ -121,22 +122,14 @@ class Photos:
 
 def iou(found: NDArray[np.bool_], photo: Photo) -> float:
     """Intersection over union with a photograph's truth, where it counts."""
-    found = found & photo.counted
-    either = int((found | photo.truth).sum())
-    return int((found & photo.truth).sum()) / either if either else 1.0
+    return metrics.iou(found & photo.counted, photo.truth)
 
 
 def lay(shape: tuple[int, ...], crops: list[Crop], maps: list[Array]) -> Mask:
     """Maps of crops in the pixels of their picture (h, w): the larger where they overlap."""
-    whole = np.zeros(shape[:2], np.float32)
-    for crop, mask in zip(crops, maps, strict=True):
-        mask = np.where(mask < 0.02, 0, mask).astype(np.float32)
-        pasted = paste(Crop(crop.image, crop.to_frame, mask=mask), shape[:2])
-        if pasted is not None:
-            x, y, _, part = pasted
-            area = whole[y : y + part.shape[0], x : x + part.shape[1]]
-            np.maximum(area, part, out=area)
-    return whole
+    sure = (np.where(mask < 0.02, 0, mask).astype(np.float32) for mask in maps)
+    masked = [replace(crop, mask=mask) for crop, mask in zip(crops, sure, strict=True)]
+    return whole_mask((shape[0], shape[1]), pasted(masked, (shape[0], shape[1])))
 
 
 def unlabelled(data: Path) -> dict[str, Image]:
@@ -180,9 +173,7 @@ def agreed(
         matrix = (np.linalg.inv(base_frame) @ to_frame)[:2]
         aligned.append(cv2.warpAffine(np.ascontiguousarray(mask), matrix, profile.size))
     mean = np.mean(aligned, axis=0, dtype=np.float32)
-    sure = mean > 0.5
-    scores = [((m > 0.5) & sure).sum() / max(int(((m > 0.5) | sure).sum()), 1) for m in aligned]
-    return base, mean, float(min(scores))
+    return base, mean, min(metrics.iou(m > 0.5, mean > 0.5) for m in aligned)
 
 
 @dataclass(frozen=True)

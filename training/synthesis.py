@@ -226,7 +226,7 @@ def _draw(style: str, colour: Array) -> Array:
     size = (400, 360)
     polygon = masks.smooth(ring.astype(np.float32), 2)
     alpha = masks.fill(polygon, size)
-    u, v = masks._uv(polygon, size)
+    u, v = masks.uv(polygon, size)
     shade = 1 - 0.22 * u * u - 0.12 * v * v
     if style == "surgical":
         pleats = [
