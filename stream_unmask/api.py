@@ -62,9 +62,10 @@ def unmask_image(image: Image, options: Options | None = None) -> Unmasked:
             f"A picture must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}."
         )
     with open_parts(options) as parts:
+        profile = parts.networks.profile
         faces = parts.landmarker(image, parts.detector(image))
         crops = [  # numbered, as each face is a person of its own
-            replace(cut(image, face, parts.profile.eyes, parts.profile.size), track=number)
+            replace(cut(image, face, profile.eyes, profile.size), track=number)
             for number, face in enumerate(faces)
         ]
         crops = restored(crops, {}, parts.networks, options, Clock())

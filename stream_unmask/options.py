@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from stream_unmask.errors import OptionError
+from stream_unmask.models.profile import PORTRAIT, PROFILES
 
 DEVICES = ("auto", "cpu", "gpu")
 
@@ -12,13 +13,14 @@ DEVICES = ("auto", "cpu", "gpu")
 class Options:
     """Choices for a run; OptionError if one is out of range.
 
-    backend: "auto", "openvino" or "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady
+    profile: the set of networks, "portrait" or "paper". backend: "auto", "openvino" or "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady
     the maps over time. batch: faces to gather before the networks run. window: frames that may
     wait for that, which bounds the delay. every: frames from one face detection to the next.
     encoder: an FFmpeg encoder, None for the container's usual one. quality: its crf, lower is
     better. start, duration: seconds. label: draw a visible mark on frames with an invented face.
     """
 
+    profile: str = PORTRAIT.name
     backend: str = "auto"
     device: str = "auto"
     smooth: bool = True
@@ -36,6 +38,10 @@ class Options:
         for name in ("batch", "window", "every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.profile not in PROFILES:
+            raise OptionError(
+                f"There is no profile {self.profile!r}; choose from {', '.join(PROFILES)}."
+            )
         if self.device not in DEVICES:
             raise OptionError(f"There is no device {self.device!r}; choose {', '.join(DEVICES)}.")
         if self.start is not None and not 0 <= self.start < math.inf:

@@ -12,10 +12,10 @@ from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE, Detector
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker
 from stream_unmask.faces.tracker import Tracker
 from stream_unmask.label import label_patch
-from stream_unmask.models.enhancer import ENHANCER, Enhancer
-from stream_unmask.models.inpainter import INPAINTER, Inpainter
-from stream_unmask.models.profile import PAPER, Profile
-from stream_unmask.models.segmenter import SEGMENTER, Segmenter
+from stream_unmask.models.enhancer import Enhancer
+from stream_unmask.models.inpainter import Inpainter
+from stream_unmask.models.profile import PROFILES
+from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.options import Options
 from stream_unmask.report import Clock
 from stream_unmask.steady import SteadyMask
@@ -33,7 +33,6 @@ class Parts:
     detector: Detector
     landmarker: Landmarker
     networks: Networks
-    profile: Profile
     backend: str
 
 
@@ -68,20 +67,21 @@ def open_parts(options: Options) -> Iterator[Parts]:
             stack.callback(opened.close)
             return opened
 
-        segmenter = engine(SEGMENTER)
-        networks = Networks(
-            Segmenter(segmenter), Inpainter(engine(INPAINTER)), Enhancer(engine(ENHANCER))
-        )
+        profile = PROFILES[options.profile]
+        segmenter = engine(profile.segmenter)
+        inpainter = Inpainter(engine(profile.inpainter), profile.guided)
+        enhancer = Enhancer(engine(profile.enhancer)) if profile.enhancer else None
+        networks = Networks(profile, Segmenter(segmenter), inpainter, enhancer)
         detector = Detector(engine(SHORT_RANGE), engine(FULL_RANGE))
-        yield Parts(detector, Landmarker(engine(FACE_LANDMARK)), networks, PAPER, segmenter.device)
+        yield Parts(detector, Landmarker(engine(FACE_LANDMARK)), networks, segmenter.device)
 
 
 def find(frames: Iterable[Frame], parts: Parts, options: Options) -> Iterator[Scene]:
     """Each frame with the crops of its faces, followed from frame to frame."""
-    tracker = Tracker(parts.detector, parts.landmarker, options.every)
+    tracker, profile = Tracker(parts.detector, parts.landmarker, options.every), parts.networks.profile
     for frame in frames:
         image = to_rgb(frame.picture)
-        crops = (cut(image, f, parts.profile.eyes, parts.profile.size) for f in tracker(image))
+        crops = (cut(image, f, profile.eyes, profile.size) for f in tracker(image))
         yield Scene(frame, tuple(crops))
 
 
@@ -110,19 +110,21 @@ def restored(
 
     people: by track, what is remembered of them; brought up to date, those seen last at its end.
     """
-    done = list(crops)
+    done, profile = list(crops), networks.profile
     with clock("segment"):
         maps = networks.segmenter([crop.image for crop in crops]) if crops else []
     masked, wide = [], []
     with clock("steady"):
-        for index, (crop, mask) in enumerate(zip(crops, maps, strict=True)):
-            person = people.pop(crop.track, None) or SteadyMask(options.smooth)
+        for index, (crop, found) in enumerate(zip(crops, maps, strict=True)):
+            person = people.pop(crop.track, None) or SteadyMask(profile, options.smooth)
             people[crop.track] = person
-            if (fabric := person(mask)) is not None:
+            if (fabric := person(found)) is not None:
                 masked.append(index)
-                wide.append(widen(fabric))
+                wide.append(widen(fabric, profile))
     with clock("repaint"):
-        images = repaint([crops[index].image for index in masked], wide, networks)
+        chosen = [crops[index] for index in masked]
+        meshes = [crop.mesh for crop in chosen]
+        images = repaint([crop.image for crop in chosen], wide, meshes, networks)
         for index, image, mask in zip(masked, images, wide, strict=True):
             done[index] = replace(crops[index], image=image, mask=mask)
     return done

@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stream_unmask.types import Mask
-from stream_unmask.unmask import clean, over_mouth
+from stream_unmask.models.profile import Profile
+from stream_unmask.types import Maps, Mask
+from stream_unmask.unmask import clean, over_mouth, with_straps
 
 # How much of the mouth's surroundings a mask covers that is put on, and at least one that stays.
 _ON, _OFF = 0.6, 0.4
@@ -21,23 +22,27 @@ class SteadyMask:
     smooth: False leaves each map as it is; whether a mask is worn is steadied all the same.
     """
 
+    profile: Profile
     smooth: bool = True
     worn: bool = False
     _evidence: float | None = None
-    _last: Mask | None = field(default=None, repr=False)
+    _last: Maps | None = field(default=None, repr=False)
 
-    def __call__(self, mask: Mask) -> Mask | None:
-        """The cleaned map (h, w), 0 or 1, of the next frame, or None if no mask is worn."""
-        if self.smooth and self._last is not None and _overlap(mask, self._last) >= _CHANGED:
-            mask = (1 - _KEPT) * mask + _KEPT * self._last
-        self._last = mask
-        fabric = clean(mask)
-        cover = over_mouth(fabric)
+    def __call__(self, maps: Maps) -> Mask | None:
+        """What is worn (h, w), 0 or 1, in the next frame: the cleaned map and any straps.
+
+        maps: (c, h, w) from the segmenter. None if no mask is worn.
+        """
+        if self.smooth and self._last is not None and _overlap(maps[0], self._last[0]) >= _CHANGED:
+            maps = (1 - _KEPT) * maps + _KEPT * self._last
+        self._last = maps
+        fabric = clean(maps[0], self.profile)
+        cover = over_mouth(fabric, self.profile)
         if self._evidence is None:
             self._evidence = cover
         self._evidence += 0.3 * (cover - self._evidence)
         self.worn = cover >= _GONE and self._evidence >= (_OFF if self.worn else _ON)
-        return fabric if self.worn else None
+        return with_straps(fabric, maps) if self.worn else None
 
 
 def _overlap(first: Mask, second: Mask) -> float:

@@ -1,7 +1,8 @@
 """The values that travel from room to room: pictures, maps, faces and crops.
 
 Axes and ranges (docs/conventions.md): pictures are RGB uint8 (H, W, 3), maps are float32 (H, W)
-from 0 (keep) to 1 (replace). Points are (x, y) in pixels; pixel centres are at integers.
+from 0 (keep) to 1 (replace), and `Maps` several of them (c, H, W). Points are (x, y) in pixels;
+pixel centres are at integers.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.float32]
+Maps = NDArray[np.float32]
 Points = NDArray[np.float32]
 
 
@@ -20,13 +22,15 @@ class Face:
 
     box: (x0, y0, x1, y1) in frame pixels. eyes: (2, 2), the centres of both eyes, the image-left
     one first. score: 0..1. mesh: (468, 2) MediaPipe face mesh points, None straight from the
-    detector. track: an id that stays with the person from frame to frame, None before tracking.
+    detector. anchors: (2, 2) by which the face is cut, `landmarks.anchors`; the eyes if None.
+    track: an id that stays with the person from frame to frame, None before tracking.
     """
 
     box: tuple[float, float, float, float]
     eyes: Points
     score: float
     mesh: Points | None = None
+    anchors: Points | None = None
     track: int | None = None
 
     def __post_init__(self) -> None:
@@ -41,11 +45,13 @@ class Crop:
     """An upright face that carries its way back.
 
     image: (h, w, 3) of the profile's crop size. to_frame: (2, 3) affine from crop pixels to frame
-    pixels. mask: (h, w) where the image was repainted; None or all zero leaves the frame as it is.
+    pixels. mesh: (468, 2) the face's mesh in crop pixels, None if it has none. mask: (h, w) where
+    the image was repainted; None or all zero leaves the frame as it is.
     """
 
     image: Image
     to_frame: NDArray[np.float64]
+    mesh: Points | None = None
     track: int | None = None
     mask: Mask | None = None
 

@@ -5,76 +5,99 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from stream_unmask.models.enhancer import Enhancer
 from stream_unmask.models.inpainter import Inpainter
+from stream_unmask.models.profile import Profile
 from stream_unmask.models.segmenter import Segmenter
-from stream_unmask.types import Image, Mask
+from stream_unmask.types import Image, Maps, Mask, Points
 
-# In crop pixels, where the eyes are 39 apart.
-_SPECK = 60  # area on the lower face below which a piece of the map is a mistake
-_LOWER_FACE = (slice(118, 182), slice(50, 126))
-_MOUTH = (slice(126, 170), slice(62, 114))
-_RIM = 3  # how far the fabric's blurred edge and its shadow reach beyond the map
-_FEATHER = 1.2  # sigma of the soft edge outside the rim
-_REACH = 10.0  # sigma over which the light around the mask is carried into the fill
-_COARSE = 4  # side of the pixels in which that is worked out
+# In units: the distance between the eyes. First and last below the eyes, and to both sides.
+_LOWER_FACE = (0.3, 1.94, 0.974)
+_MOUTH = (0.505, 1.633, 0.667)
+_SPECK = 0.04  # area on the lower face below which a piece of the map is a mistake
+_GRAIN = 0.128  # side of what is taken for a speck or a hole in the map
+_RIM = 0.08  # how far the fabric's blurred edge and its shadow reach beyond the map
+_FEATHER = 0.03  # sigma of the soft edge outside the rim
+_REACH = 0.256  # sigma over which the light around the mask is carried into the fill
+_COARSE = 4  # side in pixels of the squares in which that is worked out
 
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """The paper's three networks, ready to run."""
+    """The networks of a profile, ready to run."""
 
+    profile: Profile
     segmenter: Segmenter
     inpainter: Inpainter
-    enhancer: Enhancer
+    enhancer: Enhancer | None = None
 
 
-def clean(mask: Mask) -> Mask:
+def clean(mask: Mask, profile: Profile) -> Mask:
     """The map's fabric as 0 or 1 (h, w): no specks, no holes (paper: erosion and dilation)."""
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+    kernel = _disc(_GRAIN / 2, profile)
     opened = cv2.morphologyEx((mask > 0.5).astype(np.uint8), cv2.MORPH_OPEN, kernel)
     hard = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, kernel)
+    lower_face, speck = profile.window(*_LOWER_FACE), _SPECK * profile.unit**2
     outlines, _ = cv2.findContours(hard, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     solid = np.zeros_like(hard)
     for outline in outlines:
         piece = np.zeros_like(hard)
         cv2.drawContours(piece, [outline], -1, 1, cv2.FILLED)  # outer outlines: holes are filled
         # A mask reaches the lower face; a piece that doesn't is a hat, a collar, the background.
-        if piece[_LOWER_FACE].sum() >= _SPECK:
+        if piece[lower_face].sum() >= speck:
             solid = np.maximum(solid, piece)
     return solid.astype(np.float32)
 
 
-def over_mouth(fabric: Mask) -> float:
+def over_mouth(fabric: Mask, profile: Profile) -> float:
     """How much of nose tip, mouth and what is beside them a cleaned map covers, 0..1."""
-    return float(fabric[_MOUTH].mean())
+    return float(fabric[profile.window(*_MOUTH)].mean())
 
 
-def widen(fabric: Mask) -> Mask:
+def with_straps(fabric: Mask, maps: Maps) -> Mask:
+    """The cleaned map (h, w) and the straps that the segmenter found, if it looks for any."""
+    return np.maximum(fabric, maps[1:].max(0, initial=0) > 0.5).astype(np.float32)
+
+
+def widen(fabric: Mask, profile: Profile) -> Mask:
     """The map to repaint by: the cleaned one, wider so that no rim is left, with a soft edge."""
-    size = 2 * _RIM + 1
-    wide = cv2.dilate(fabric, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
-    soft = cv2.GaussianBlur(wide, (0, 0), _FEATHER)
+    wide = cv2.dilate(fabric, _disc(_RIM, profile))
+    soft = cv2.GaussianBlur(wide, (0, 0), _FEATHER * profile.unit)
     return np.maximum(soft, cv2.dilate(fabric, np.ones((3, 3), np.uint8)))
 
 
-def repaint(faces: Sequence[Image], masks: Sequence[Mask], networks: Networks) -> list[Image]:
+def _disc(radius: float, profile: Profile) -> NDArray[np.uint8]:
+    """A disc to dilate by, of a radius in units."""
+    side = 2 * round(radius * profile.unit) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
+
+
+def repaint(
+    faces: Sequence[Image],
+    masks: Sequence[Mask],
+    meshes: Sequence[Points | None],
+    networks: Networks,
+) -> list[Image]:
     """Each face crop with what its map (h, w) covers painted anew and merged in.
 
-    masks: from `widen`. Paper: enhanced x map + input x (1 - map).
+    masks: from `widen`. meshes: (468, 2) in crop pixels. Paper: enhanced x map + input x (1 - map).
     """
     if not faces:
         return []
-    painted = networks.enhancer(networks.inpainter(faces, masks))
-    lit = (relight(*parts) for parts in zip(painted, faces, masks, strict=True))
+    painted = networks.inpainter(faces, masks, meshes)
+    if networks.enhancer is not None:
+        painted = networks.enhancer(painted)
+    reach = _REACH * networks.profile.unit
+    lit = (relight(*parts, reach) for parts in zip(painted, faces, masks, strict=True))
     return [merge(*parts) for parts in zip(lit, faces, masks, strict=True)]
 
 
-def relight(painted: Image, face: Image, mask: Mask) -> Image:
+def relight(painted: Image, face: Image, mask: Mask, reach: float) -> Image:
     """The painted face with the face's own light and colour, carried in from around the map.
 
-    The autoencoder paints what is visible, too: how far it is off there, smoothly continued under
+    reach: sigma in pixels over which it is carried. The autoencoder paints what is visible, too: how far it is off there, smoothly continued under
     the map, is how far it is off there. Not in the paper, whose authors name a wrong skin tone
     and errors at the border.
     """
@@ -87,8 +110,8 @@ def relight(painted: Image, face: Image, mask: Mask) -> Image:
     # Far from anything seen the weight vanishes; there it is off as on average around the map.
     ring = (weight * cv2.dilate(1 - weight, np.ones((5, 5), np.uint8)))[..., None]
     typical = (off * ring).sum((0, 1)) / max(float((weight[..., None] * ring).sum()), 1e-3)
-    carried = cv2.GaussianBlur(off, (0, 0), _REACH / _COARSE) + 0.02 * typical
-    spread = cv2.GaussianBlur(weight, (0, 0), _REACH / _COARSE)[..., None] + 0.02
+    carried = cv2.GaussianBlur(off, (0, 0), reach / _COARSE) + 0.02 * typical
+    spread = cv2.GaussianBlur(weight, (0, 0), reach / _COARSE)[..., None] + 0.02
     shift = cv2.resize(carried / spread, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.rint((painted + shift).clip(0, 255)), np.uint8)
 

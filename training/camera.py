@@ -53,8 +53,9 @@ def frame(
     face reaches the edge of a photograph; the identity but in a share `tight` of the cases."""
     columns, rows = np.arange(size[0]), np.arange(size[1])
     if rng.random() < tight:
-        left, right = rng.integers(0, 60, 2) * (rng.random(2) < 0.5 + tight / 2)
-        top, bottom = rng.integers(0, [80, 50]) * (rng.random(2) < 0.5 + tight / 2)
+        reach = np.array([0.34 * size[0], 0.34 * size[0], 0.38 * size[1], 0.24 * size[1]])
+        cuts = rng.integers(0, reach.astype(int)) * (rng.random(4) < 0.5 + tight / 2)
+        left, right, top, bottom = cuts
         columns = columns.clip(left, size[0] - 1 - right)
         rows = rows.clip(top, size[1] - 1 - bottom)
     return rows, columns

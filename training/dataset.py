@@ -10,7 +10,7 @@ import argparse
 import hashlib
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from stream_unmask.backends import open_engine
 from stream_unmask.faces.crop import cut
 from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE, Detector
-from stream_unmask.faces.geometry import apply, invert
-from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker
-from stream_unmask.models.profile import Profile
-from stream_unmask.types import Face, Image, Points
+from stream_unmask.faces.geometry import apply
+from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, anchors
+from stream_unmask.models.profile import PORTRAIT, Profile
+from stream_unmask.types import Crop, Face, Image, Maps, Points
 from training import camera, occluders, synthesis
 from training.masks import Array
 from training.synthesis import PlacementError, Template, Trio
@@ -79,25 +79,31 @@ def main_face(image: Image, detector: Detector, landmarker: Landmarker) -> Face 
 
 @dataclass(frozen=True)
 class FaceSet:
-    """Faces with their meshes (n, 468, 2) in the pixels of their pictures."""
+    """Faces with their meshes (n, 468, 2) in the pixels of their pictures.
+
+    worn: the meshes that the landmarker places on the same faces with a mask on.
+    """
 
     archive: Archive
     names: list[str]
     meshes: NDArray[np.float32]
-    eyes: NDArray[np.float32]
+    worn: NDArray[np.float32]
 
     def split(self, validation: bool) -> "FaceSet":
         """The validation or the training faces alone."""
         keep = [i for i, name in enumerate(self.names) if is_validation(name) == validation]
         names = [self.names[i] for i in keep]
-        return FaceSet(self.archive, names, self.meshes[keep], self.eyes[keep])
+        return FaceSet(self.archive, names, self.meshes[keep], self.worn[keep])
 
-    def crop(self, index: int, eyes: Points, size: tuple[int, int]) -> tuple[Image, Points]:
-        """The crop of a face whose eyes (2, 2) land where told, and its mesh in crop pixels."""
-        image = self.archive.read(self.names[index])
-        face = Face((0, 0, 1, 1), self.eyes[index], 1.0)
-        crop = cut(image, face, eyes, size)
-        return crop.image, apply(invert(crop.to_frame), self.meshes[index])
+    def face(self, index: int) -> Face:
+        """A face as the landmarker found it."""
+        mesh = self.meshes[index]
+        held = anchors(mesh)
+        return Face((0, 0, 1, 1), held, 1.0, mesh, held)
+
+    def crop(self, index: int, eyes: Points, size: tuple[int, int]) -> Crop:
+        """The crop of a face whose anchors (2, 2) land where told."""
+        return cut(self.archive.read(self.names[index]), self.face(index), eyes, size)
 
 
 def load_faces(cache: Path, data: Path, names: tuple[str, ...] = FACE_SETS) -> dict[str, FaceSet]:
@@ -107,7 +113,7 @@ def load_faces(cache: Path, data: Path, names: tuple[str, ...] = FACE_SETS) -> d
         with np.load(cache / f"{name}.npz") as stored:
             sets[name] = FaceSet(
                 Archive(data / f"{name}.zip"),
-                stored["names"].tolist(), stored["meshes"], stored["eyes"],
+                stored["names"].tolist(), stored["meshes"], stored["worn"],
             )  # fmt: skip
     return sets
 
@@ -119,21 +125,22 @@ def exact(eyes: Points, _: Generator) -> Points:
 
 def nudged(eyes: Points, rng: Generator) -> Points:
     """The eyes as a good landmarker leaves them: a pixel and a degree off."""
-    return _framed(eyes, rng.normal(0, 0.8, 2), rng.normal(1, 0.02), rng.normal(0, 1))
+    return _framed(eyes, rng.normal(0, 0.02, 2), rng.normal(1, 0.02), rng.normal(0, 1))
 
 
 def shaken(eyes: Points, rng: Generator) -> Points:
     """The eyes where they land on hard faces: shifted, turned, and enlarged.
 
-    A turned head's eyes are close together, so its crop is enlarged: at 45 degrees by 1.4.
+    Where much of a face is hidden the mesh is a guess, and its anchors are further off.
     """
-    zoom = rng.uniform(0.86, 1.16) if rng.random() < 0.7 else rng.uniform(1.1, 1.65)
-    return _framed(eyes, rng.normal(0, 2.5, 2), zoom, rng.normal(0, 4))
+    zoom = rng.uniform(0.88, 1.14) if rng.random() < 0.8 else rng.uniform(0.75, 1.4)
+    return _framed(eyes, rng.normal(0, 0.064, 2), zoom, rng.normal(0, 4))
 
 
 def _framed(eyes: Points, shift: NDArray[np.float64], zoom: float, degrees: float) -> Points:
-    centre = eyes.mean(0) + shift
-    reach = float(eyes[1, 0] - eyes[0, 0]) / 2 * zoom
+    distance = float(eyes[1, 0] - eyes[0, 0])
+    centre = eyes.mean(0) + shift * distance
+    reach = distance / 2 * zoom
     angle = np.radians(degrees)
     arm = reach * np.array([np.cos(angle), np.sin(angle)])
     return np.stack([centre - arm, centre + arm]).astype(np.float32)
@@ -161,13 +168,18 @@ class Samples:
         while True:
             faces = self.sets[rng.choice(len(self.sets), p=self.weights)]
             eyes = self.framing(self.profile.eyes, rng)
-            crop, mesh = faces.crop(int(rng.integers(len(faces.names))), eyes, self.profile.size)
-            face = crop.astype(np.float32) / 255
-            try:
-                trio = self._dress(face, mesh, rng)
-            except PlacementError:
-                continue
-            return _mirrored(trio) if rng.random() < 0.5 else trio
+            crop = faces.crop(int(rng.integers(len(faces.names))), eyes, self.profile.size)
+            trio = self.dress(crop, rng)
+            if trio is not None:
+                return mirrored(trio) if rng.random() < 0.5 else trio
+
+    def dress(self, crop: Crop, rng: Generator) -> Trio | None:
+        """The trio of a bare face's crop; None if the mask that was drawn doesn't fit it."""
+        assert crop.mesh is not None
+        try:
+            return self._dress(crop.image.astype(np.float32) / 255, crop.mesh, rng)
+        except PlacementError:
+            return None
 
     def _dress(self, face: Array, mesh: Points, rng: Generator) -> Trio:
         kind = rng.random()
@@ -180,8 +192,9 @@ class Samples:
             face = occluders.scarf(face, mesh, rng)
         return synthesis.wear(face, mesh, rng, lambda: self._patch(rng))
 
-    def photographed(self, index: int) -> tuple[Array, Array]:
-        """Picture (h, w, 3) and map (h, w) of a trio as a camera delivers it: for the segmenter."""
+    def photographed(self, index: int) -> tuple[Array, Maps]:
+        """Picture (h, w, 3) of a trio as a camera delivers it, and the maps (2, h, w) of fabric and
+        straps: for the segmenter."""
         rng = np.random.default_rng((self.seed, index))
         trio = self.trio(rng)
         # Photographs of masked people are often cut close to the face: unless as many bare faces
@@ -192,7 +205,8 @@ class Samples:
         window = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         window = np.ascontiguousarray(camera.photograph(window, rng))
         top, left = rows[0], columns[0]
-        return window[rows - top][:, columns - left], trio.mask[rows][:, columns]
+        maps = np.stack([trio.mask, trio.straps])
+        return window[rows - top][:, columns - left], maps[:, rows][:, :, columns]
 
     def _patch(self, rng: Generator) -> Array:
         """A piece of any photograph."""
@@ -204,12 +218,14 @@ class Samples:
         return image[y : y + side, x : x + side].astype(np.float32) / 255
 
 
-def _mirrored(trio: Trio) -> Trio:
-    return Trio(trio.face[:, ::-1], trio.masked[:, ::-1], trio.mask[:, ::-1])
+def mirrored(trio: Trio) -> Trio:
+    """A trio, left and right exchanged."""
+    parts = (trio.face, trio.masked, trio.mask, trio.straps)
+    return Trio(*(part[:, ::-1] for part in parts))
 
 
 def index(archive: Archive, detector: Detector, landmarker: Landmarker) -> dict[str, object]:
-    """Names, meshes and eyes of all pictures of an archive in which a face was found."""
+    """Names and meshes, bare and `worn`, of all pictures of an archive with a face."""
     names, faces = [], []
     for name in archive.names():
         face = main_face(archive.read(name), detector, landmarker)
@@ -217,7 +233,23 @@ def index(archive: Archive, detector: Detector, landmarker: Landmarker) -> dict[
             names.append(name)
             faces.append(face)
     meshes = np.stack([face.mesh for face in faces if face.mesh is not None])
-    return {"names": np.array(names), "meshes": meshes, "eyes": np.stack([f.eyes for f in faces])}
+    worn = meshes_with_masks(FaceSet(archive, names, meshes, meshes), landmarker)
+    return {"names": np.array(names), "meshes": meshes, "worn": worn}
+
+
+def meshes_with_masks(faces: FaceSet, landmarker: Landmarker) -> NDArray[np.float32]:
+    """The meshes (n, 468, 2) that the landmarker places on faces that were given a mask."""
+    samples = Samples([faces], [1.0], PORTRAIT, [], 0, paper=0, bare=0)
+    worn = np.empty_like(faces.meshes)
+    for index in range(len(worn)):
+        crop = faces.crop(index, PORTRAIT.eyes, PORTRAIT.size)
+        trio = samples.dress(crop, np.random.default_rng(index))
+        assert trio is not None and crop.mesh is not None
+        picture = np.rint(trio.masked.clip(0, 1) * 255).astype(np.uint8)
+        (face,) = landmarker.place(picture, (replace(faces.face(index), mesh=crop.mesh),))
+        assert face.mesh is not None
+        worn[index] = apply(crop.to_frame, face.mesh)
+    return worn
 
 
 def main() -> None:

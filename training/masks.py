@@ -30,6 +30,12 @@ PAPER_COLOURS = {
 TILE = 192
 
 
+def unit(mesh: Points) -> float:
+    """How large a face (mesh 468, 2) is beside those of the paper's crop: widths and blurs that
+    are given in pixels here are that crop's."""
+    return float(np.hypot(*(mesh[152] - mesh[168]))) / 72
+
+
 def along(points: Points, t: float) -> Points:
     """The point at fraction t (0..1) of a polyline's length."""
     steps = np.hypot(*np.diff(points, axis=0).T)

@@ -12,23 +12,23 @@ from training import masks
 from training.masks import Array
 
 
-def in_front(
-    masked: Array, mask: Mask, face: Array, mesh: Points, rng: Generator
-) -> tuple[Array, Mask]:
-    """Hair, hands, glasses and microphones laid over picture and map, now and then."""
+def in_front(masked: Array, face: Array, mesh: Points, rng: Generator) -> tuple[Array, Mask]:
+    """Hair, hands, glasses and microphones laid over a picture, now and then, and how much of
+    the rest is still to be seen (h, w)."""
+    seen = np.ones(face.shape[:2], np.float32)
     layers = []
     if rng.random() < 0.10:
         layers.append(hand(face, mesh, rng))
     if rng.random() < 0.06:
-        layers.append(_strands(face, rng))
+        layers.append(_strands(face, mesh, rng))
     if rng.random() < 0.15:
         layers.append(_glasses(mesh, face.shape, rng))
     if rng.random() < 0.03:
         layers.append(_microphone(mesh, face.shape, rng))
     for paint, alpha in layers:
         masked = masked + (paint - masked) * alpha[..., None]
-        mask = mask * (1 - alpha)
-    return masked, mask
+        seen = seen * (1 - alpha)
+    return masked, seen
 
 
 def scarf(picture: Array, mesh: Points, rng: Generator) -> Array:
@@ -78,14 +78,16 @@ def hand(face: Array, mesh: Points, rng: Generator) -> tuple[Array, Mask]:
     return paint.astype(np.float32), cv2.GaussianBlur(alpha, (0, 0), 0.7).astype(np.float32) / 255
 
 
-def _strands(face: Array, rng: Generator) -> tuple[Array, Mask]:
-    height, width = face.shape[:2]
+def _strands(face: Array, mesh: Points, rng: Generator) -> tuple[Array, Mask]:
+    (height, width), unit = face.shape[:2], masks.unit(mesh)
     alpha = np.zeros((height, width), np.uint8)
     x = rng.choice([rng.uniform(0, 0.35), rng.uniform(0.65, 1)]) * width
     for _ in range(int(rng.integers(2, 20))):
-        a, b, c = (rng.normal(x, 9), -5), (rng.normal(x, 16), height / 2), (rng.normal(x, 25), 215)
-        line = np.rint(np.array([a, b, c]) * 16).astype(np.int32)
-        cv2.polylines(alpha, [line], False, 255, int(rng.integers(1, 3)), cv2.LINE_AA, 4)
+        across = rng.normal(x, np.array([9, 16, 25]) * unit)
+        line = np.column_stack([across, (-5, height / 2, height + 7)])
+        line = np.rint(line * 16).astype(np.int32)
+        thick = max(round(rng.uniform(0.6, 2.4) * unit), 1)
+        cv2.polylines(alpha, [line], False, 255, thick, cv2.LINE_AA, 4)
     tone = np.float32(rng.uniform(0.02, 0.5)) * np.float32([1, rng.uniform(0.6, 1), 0.6])
     return np.broadcast_to(tone, face.shape), alpha.astype(np.float32) / 255 * rng.uniform(0.5, 1)
 
@@ -95,7 +97,7 @@ def _glasses(mesh: Points, shape: tuple[int, ...], rng: Generator) -> tuple[Arra
     eyes = (mesh[[33, 133]].mean(0), mesh[[362, 263]].mean(0))
     span = float(np.hypot(*(eyes[1] - eyes[0])))
     axes = (span * rng.uniform(0.33, 0.46), span * rng.uniform(0.22, 0.42))
-    dark, thick = rng.random() < 0.25, int(rng.integers(1, 4))
+    dark, thick = rng.random() < 0.25, max(round(rng.uniform(0.7, 3.4) * masks.unit(mesh)), 1)
     for eye in eyes:
         box = ((eye + (0, span * 0.06)).tolist(), (2 * axes[0], 2 * axes[1]), 0)
         if dark:
@@ -109,9 +111,10 @@ def _glasses(mesh: Points, shape: tuple[int, ...], rng: Generator) -> tuple[Arra
 
 def _microphone(mesh: Points, shape: tuple[int, ...], rng: Generator) -> tuple[Array, Mask]:
     alpha = np.zeros(shape[:2], np.uint8)
-    at = mesh[152] + rng.normal(0, 12, 2)
-    radius = rng.uniform(8, 18)
-    end = at + (rng.normal(0, 30), 100)
+    unit = masks.unit(mesh)
+    at = mesh[152] + rng.normal(0, 12, 2) * unit
+    radius = rng.uniform(8, 18) * unit
+    end = at + np.array([rng.normal(0, 30), 130]) * unit
     cv2.line(alpha, np.intp(at).tolist(), np.intp(end).tolist(), 255, int(radius), cv2.LINE_AA)
     cv2.ellipse(alpha, (at.tolist(), (2 * radius, 2.6 * radius), 0), 255, -1, cv2.LINE_AA)
     tone = np.float32(rng.uniform(0.03, 0.5)) * np.ones(shape, np.float32)

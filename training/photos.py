@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from stream_unmask.backends import open_engine
 from stream_unmask.faces.crop import cut
-from stream_unmask.models.profile import PAPER, Profile
-from stream_unmask.models.segmenter import SEGMENTER, Segmenter
+from stream_unmask.models.profile import PORTRAIT, PROFILES, Profile
+from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.pipeline import pasted, whole_mask
 from stream_unmask.types import Crop, Face, Image, Mask, Points
 from training import camera, metrics
@@ -31,6 +31,7 @@ from training.fit import chw
 from training.masks import Array
 
 OWN_LABELS = Path(__file__).parent / "labels_validation.json"
+TRAINING_LABELS = Path(__file__).parent / "labels_training.json"
 REJECTED = Path(__file__).parent / "rejected_photos.txt"  # looked at: wrong, or faces left out
 TEST_LABELS = "labels_photos_with_mask.json"
 SCENES = "photos_with_mask_in_context"
@@ -69,7 +70,7 @@ def rasterise(polygons: list[list[list[float]]], shape: tuple[int, ...]) -> NDAr
 class Photos:
     """Labelled photographs with their faces found once, so that segmenters can be compared."""
 
-    def __init__(self, photos: list[Photo], profile: Profile = PAPER) -> None:
+    def __init__(self, photos: list[Photo], profile: Profile) -> None:
         self.photos = photos
         self.crops = [
             [cut(photo.image, face, profile.eyes, profile.size) for face in photo.faces]
@@ -77,7 +78,7 @@ class Photos:
         ]
 
     @classmethod
-    def load(cls, data: Path, labels: Path) -> "Photos":
+    def load(cls, data: Path, labels: Path, profile: Profile) -> "Photos":
         """All photographs of a label file."""
         detector, landmarker = face_finder()
         photos = []
@@ -89,17 +90,17 @@ class Photos:
             ignored = rasterise(label["ignore"], image.shape)
             faces = landmarker(image, detector(image))
             photos.append(Photo(name, image, truth & ~ignored, ~ignored, faces))
-        return cls(photos)
+        return cls(photos, profile)
 
     @classmethod
-    def own(cls, data: Path) -> "Photos":
+    def own(cls, data: Path, profile: Profile) -> "Photos":
         """The photographs labelled by this project: they choose checkpoints."""
-        return cls.load(data, OWN_LABELS)
+        return cls.load(data, OWN_LABELS, profile)
 
     @classmethod
-    def test(cls, data: Path) -> "Photos":
+    def test(cls, data: Path, profile: Profile) -> "Photos":
         """The 48 labelled test photographs: they only measure."""
-        return cls.load(data, data / TEST_LABELS)
+        return cls.load(data, data / TEST_LABELS, profile)
 
     def maps(self, predict: Callable[[torch.Tensor], list[Array]]) -> list[Mask]:
         """The map of each photograph in its own pixels, from predict(faces NCHW) -> maps HW."""
@@ -134,9 +135,8 @@ def lay(shape: tuple[int, ...], crops: list[Crop], maps: list[Array]) -> Mask:
 
 def unlabelled(data: Path) -> dict[str, Image]:
     """The photographs to learn from by key, none of which looks like a labelled one."""
-    held = set(json.loads((data / TEST_LABELS).read_text())) | set(
-        json.loads(OWN_LABELS.read_text())
-    )
+    files = (data / TEST_LABELS, OWN_LABELS)
+    held = {key for file in files for key in json.loads(file.read_text(encoding="utf-8"))}
     looks = np.stack([_look(read_photo(data, key)) for key in sorted(held)])
     looks = np.concatenate([looks, looks.reshape(-1, 16, 16)[:, :, ::-1].reshape(-1, 256)])
     kept = {}
@@ -157,7 +157,7 @@ def _look(image: Image) -> Array:
 
 
 def agreed(
-    image: Image, face: Face, segmenter: Segmenter, profile: Profile = PAPER
+    image: Image, face: Face, segmenter: Segmenter, profile: Profile
 ) -> tuple[Crop, Mask, float]:
     """The crop of a face, its map averaged over six views, and how far the views agree (IoU)."""
     rng = np.random.default_rng(0)
@@ -165,7 +165,8 @@ def agreed(
     crops = [cut(image, face, eyes, profile.size) for eyes in views]
     flips = [index % 2 == 1 for index in range(len(crops))]
     pictures = [c.image[:, ::-1] if f else c.image for c, f in zip(crops, flips, strict=True)]
-    maps = [m[:, ::-1] if f else m for m, f in zip(segmenter(pictures), flips, strict=True)]
+    found = [maps[0] for maps in segmenter(pictures)]
+    maps = [m[:, ::-1] if f else m for m, f in zip(found, flips, strict=True)]
     base = crops[0]
     aligned = []
     for crop, mask in zip(crops, maps, strict=True):
@@ -177,59 +178,87 @@ def agreed(
 
 
 @dataclass(frozen=True)
-class PseudoPhotos:
-    """Photographs with maps (uint8, in their own pixels) that a segmenter agreed with itself on."""
+class RealPhotos:
+    """Photographs of masked people to learn from: labelled by hand, or by a segmenter.
+
+    maps: (h, w) uint8, 255 for mask. counted: (h, w) uint8, 255 where the map is to be believed.
+    faces: the anchors of each face and the number of its photograph; the first `by_hand` of them
+    are in photographs that were labelled by hand.
+    """
 
     images: list[Image]
     maps: list[NDArray[np.uint8]]
-    eyes: list[Points]
+    counted: list[NDArray[np.uint8]]
+    faces: list[tuple[int, Points]]
+    by_hand: int
 
     @classmethod
-    def load(cls, folder: Path, data: Path) -> "PseudoPhotos":
-        """What `main` kept in a folder, less the photographs whose labels someone rejected."""
-        rejected = set(REJECTED.read_text(encoding="utf-8").split())
-        index = json.loads((folder / "index.json").read_text())
-        images, maps, eyes = [], [], []
-        pictures = {key: read_photo(data, key) for key in {e["key"] for e in index} - rejected}
-        for entry in index:
-            if entry["key"] in rejected:
+    def load(cls, data: Path, folder: Path) -> "RealPhotos":
+        """Our own outlines, and what `main` left in a folder, less what someone rejected."""
+        images, maps, counted = [], [], []
+        faces: list[tuple[int, Points]] = []
+        for photo in Photos.load(data, TRAINING_LABELS, PORTRAIT).photos:
+            for face in photo.faces:
+                if face.anchors is not None and _touches(face, photo.truth):
+                    faces.append((len(images), face.anchors))
+            images.append(photo.image)
+            maps.append(photo.truth.astype(np.uint8) * 255)
+            counted.append(photo.counted.astype(np.uint8) * 255)
+        by_hand, taken = len(faces), set(json.loads(TRAINING_LABELS.read_text(encoding="utf-8")))
+        taken |= set(REJECTED.read_text(encoding="utf-8").split())
+        numbers: dict[str, int] = {}
+        for entry in json.loads((folder / "index.json").read_text(encoding="utf-8")):
+            key = entry["key"]
+            if key in taken:
                 continue
-            images.append(pictures[entry["key"]])
-            maps.append(cv2.imread(str(folder / entry["map"]), cv2.IMREAD_GRAYSCALE))
-            eyes.append(np.array(entry["eyes"], np.float32))
-        return cls(images, maps, eyes)
+            if key not in numbers:
+                numbers[key] = len(images)
+                images.append(read_photo(data, key))
+                maps.append(cv2.imread(str(folder / entry["map"]), cv2.IMREAD_GRAYSCALE))
+                counted.append(np.full_like(maps[-1], 255))
+            faces.append((numbers[key], np.array(entry["anchors"], np.float32)))
+        return cls(images, maps, counted, faces, by_hand)
 
-    def photographed(self, rng: Generator, profile: Profile = PAPER) -> tuple[Array, Mask]:
-        """Picture (h, w, 3) and map (h, w) of a photograph, framed, lit and compressed anew."""
-        index = int(rng.integers(len(self.images)))
-        face = Face((0, 0, 1, 1), self.eyes[index], 1.0)
-        target = shaken(profile.eyes, rng)
-        crop = cut(self.images[index], face, target, profile.size)
-        grey = np.repeat(self.maps[index][..., None], 3, axis=2)
-        mask = cut(grey, face, target, profile.size).image[..., 0].astype(np.float32) / 255
+    def photographed(self, rng: Generator, profile: Profile) -> tuple[Array, Mask, Mask]:
+        """Picture (h, w, 3), map and where it counts (h, w), framed, lit and compressed anew."""
+        by_hand = rng.random() < 0.35
+        first, last = (0, self.by_hand) if by_hand else (self.by_hand, len(self.faces))
+        number, held = self.faces[int(rng.integers(first, last))]
+        face, target = Face((0, 0, 1, 1), held, 1.0), shaken(profile.eyes, rng)
+        crop = cut(self.images[number], face, target, profile.size)
+        labels = np.dstack([self.maps[number], self.counted[number], self.counted[number]])
+        label = cut(labels, face, target, profile.size).image.astype(np.float32) / 255
         (picture,) = camera.expose([crop.image.astype(np.float32) / 255], rng)
         picture = camera.photograph(picture, rng)
-        if rng.random() < 0.5:
-            picture, mask = picture[:, ::-1], mask[:, ::-1]
-        return picture, mask
+        flip = slice(None, None, -1 if rng.random() < 0.5 else 1)
+        return picture[:, flip], label[:, flip, 0], label[:, flip, 1]
+
+
+def _touches(face: Face, truth: NDArray[np.bool_]) -> bool:
+    """Whether a face wears what was outlined: its lower half is at least a third mask."""
+    x0, y0, x1, y1 = (max(round(at), 0) for at in face.box)
+    area = truth[(y0 + y1) // 2 : y1, x0:x1]
+    return bool(area.size and area.mean() > 0.33)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Labels real photographs for self-training.")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/pseudo"))
+    parser.add_argument("--profile", choices=PROFILES, default=PORTRAIT.name)
     parser.add_argument("--agreement", type=float, default=0.85, help="lowest IoU of the views")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    segmenter = Segmenter(open_engine(SEGMENTER))
+    profile = PROFILES[args.profile]
+    segmenter = Segmenter(open_engine(profile.segmenter))
     detector, landmarker = face_finder()
     index = []
     photos = unlabelled(args.data)
     for key, image in photos.items():
         faces = [f for f in landmarker(image, detector(image)) if f.box[2] - f.box[0] > 36]
-        labelled = [(face, *agreed(image, face, segmenter)) for face in faces]
+        labelled = [(face, *agreed(image, face, segmenter, profile)) for face in faces]
         if not labelled or any(
-            score < args.agreement or not 0.03 < float((mask > 0.5).mean()) < 0.4
+            score < args.agreement or not 0.2 < float((mask > 0.5).sum()) / profile.unit**2 < 9
             for _, _, mask, score in labelled
         ):
             continue
@@ -238,7 +267,8 @@ def main() -> None:
         )
         name = key.replace("/", "_").rsplit(".", 1)[0] + ".png"
         cv2.imwrite(str(args.out / name), np.rint(whole * 255).astype(np.uint8))
-        index += [{"key": key, "map": name, "eyes": f.eyes.tolist()} for f, _, _, _ in labelled]
+        held = [face.anchors for face, _, _, _ in labelled]
+        index += [{"key": key, "map": name, "anchors": a.tolist()} for a in held if a is not None]
     (args.out / "index.json").write_text(json.dumps(index), encoding="utf-8")
     kept = len({entry["key"] for entry in index})
     print(f"{kept} of {len(photos)} photographs kept, {len(index)} faces")

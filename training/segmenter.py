@@ -1,8 +1,8 @@
-"""The paper's U-Net and its recipe: finds the mask in a face crop.
+"""The segmenters of both profiles and their recipe: they find the mask in a face crop.
 
 python -m training.segmenter --minutes 40
-python -m training.segmenter --minutes 20 --pseudo runs/pseudo --start runs/segmenter --out runs/segmenter2
-"""  # noqa: E501
+python -m training.segmenter --minutes 20 --photos runs/pseudo --start runs/segmenter --out runs/2
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,18 +13,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stream_unmask.models.profile import PAPER
+from stream_unmask.models.profile import PAPER, PORTRAIT, PROFILES, Profile
 from training import fit, synthesis
 from training.dataset import Samples, load_faces, shaken
 from training.fit import Config, Score, autocast, chw
 from training.masks import Array
-from training.photos import Photos, PseudoPhotos
+from training.photos import Photos, RealPhotos
+from training.unet import HalfUNet
 
 WIDTHS = (32, 64, 128, 256)
 
 
 class UNet(nn.Module):
-    """Two logits per pixel (n, 2, h, w), keep and mask, from (n, 3, h, w) in 0..1.
+    """The paper's: two logits per pixel (n, 2, h, w), keep and mask, from (n, 3, h, w) in 0..1.
 
     Paper, section "Image segmentation": 2,149,922 parameters.
     """
@@ -67,45 +68,69 @@ def _he_normal(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-class Exported(nn.Module):
-    """What the engine computes: the map (n, 1, h, w), the softmax's share of "mask"."""
+def build(profile: Profile) -> nn.Module:
+    """The network of a profile."""
+    return UNet() if profile is PAPER else HalfUNet(3, profile.maps)
 
-    def __init__(self, network: nn.Module) -> None:
+
+def margins(logits: Tensor, profile: Profile) -> Tensor:
+    """Logits of "this is mask" for each map (n, maps, h, w), from what the network gives."""
+    return logits[:, 1:] - logits[:, :1] if profile is PAPER else logits
+
+
+class Exported(nn.Module):
+    """What the engine computes: the maps (n, maps, h, w), 0..1."""
+
+    def __init__(self, network: nn.Module, profile: Profile) -> None:
         super().__init__()
-        self.network = network
+        self.network, self._profile = network, profile
 
     def forward(self, faces: Tensor) -> Tensor:
-        logits = self.network(faces)
-        return torch.sigmoid(logits[:, 1:] - logits[:, :1])
+        return torch.sigmoid(margins(self.network(faces), self._profile))
 
 
-def loss(network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
-    """The paper's cross-entropy against the soft map, and a Dice term: masks are small."""
-    faces, masks = batch
-    with autocast():
-        logits = network(faces)
-    margin = logits[:, 1].float() - logits[:, 0].float()
-    entropy = functional.binary_cross_entropy_with_logits(margin, masks)
-    found = torch.sigmoid(margin)
-    both = (found * masks).sum((1, 2))
-    dice = 1 - (2 * both + 50) / (found.sum((1, 2)) + masks.sum((1, 2)) + 50)
-    return entropy + 0.3 * dice.mean()
+@dataclass(frozen=True)
+class Loss:
+    """The paper's cross-entropy against the soft map, and a Dice term: masks are small.
+
+    Called with batches of faces, maps and where these count (n, 2, h, w).
+    """
+
+    profile: Profile
+
+    def __call__(self, network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        faces, (maps, counted) = batch[0], (part[:, : self.profile.maps] for part in batch[1:])
+        with autocast():
+            logits = network(faces)
+        margin = margins(logits.float(), self.profile)
+        entropy = functional.binary_cross_entropy_with_logits(margin, maps, counted)
+        found, true = (torch.sigmoid(margin) * counted)[:, 0], (maps * counted)[:, 0]
+        both = (found * true).sum((1, 2))
+        dice = 1 - (2 * both + 50) / (found.sum((1, 2)) + true.sum((1, 2)) + 50)
+        return self.profile.maps * entropy + 0.3 * dice.mean()
 
 
 @dataclass(frozen=True)
 class Draw:
-    """draw(index) -> (picture CHW, map HW); with `pseudo`, a third are real photographs."""
+    """draw(index) -> (picture CHW, fabric and straps CHW, where these count CHW).
+
+    With `photos`, a share `real` are real photographs. Their straps are not labelled.
+    """
 
     samples: Samples
-    pseudo: PseudoPhotos | None
+    photos: RealPhotos | None
+    real: float
 
     def __call__(self, index: int) -> tuple[Array, ...]:
         rng = np.random.default_rng((self.samples.seed, index, 7))
-        if self.pseudo is not None and rng.random() < 0.33:
-            picture, mask = self.pseudo.photographed(rng)
+        if self.photos is not None and rng.random() < self.real:
+            picture, mask, sure = self.photos.photographed(rng, self.samples.profile)
+            nothing = np.zeros_like(mask)
+            maps, counted = np.stack([mask, nothing]), np.stack([sure, nothing])
         else:
-            picture, mask = self.samples.photographed(index)
-        return chw(picture), np.ascontiguousarray(mask, np.float32)
+            picture, maps = self.samples.photographed(index)
+            counted = np.ones_like(maps)
+        return chw(picture), np.ascontiguousarray(maps, np.float32), counted
 
 
 def validator(samples: Samples, photos: Photos) -> Callable[[nn.Module], Score]:
@@ -118,27 +143,27 @@ def validator(samples: Samples, photos: Photos) -> Callable[[nn.Module], Score]:
     faces = np.stack([chw(bare.photographed(index)[0]) for index in range(200)])
     pairs = [samples.photographed(index) for index in range(160)]
     pictures = torch.from_numpy(np.stack([chw(picture) for picture, _ in pairs]))
-    truth = np.stack([mask for _, mask in pairs])
+    truth = np.stack([maps for _, maps in pairs])[:, : samples.profile.maps]
 
     def validate(network: nn.Module) -> Score:
-        predict = predictor(network)
-        maps = predict(pictures)
-        sure, true = maps > 0.5, truth > 0.5
-        iou = (sure & true).sum() / max((sure | true).sum(), 1)
-        real = photos.ious(lambda faces: list(predict(faces)))
-        false = float(((predict(torch.from_numpy(faces)) > 0.5).mean((1, 2)) > 0.02).mean())
+        predict = predictor(network, samples.profile)
+        sure, true = predict(pictures) > 0.5, truth > 0.5
+        ious = (sure & true).sum((0, 2, 3)) / (sure | true).sum((0, 2, 3)).clip(1)
+        real = photos.ious(lambda faces: list(predict(faces)[:, 0]))
+        false = float(((predict(torch.from_numpy(faces))[:, 0] > 0.5).mean((1, 2)) > 0.02).mean())
         return {
             "score": float(real.mean()) - 0.5 * false, "real": float(real.mean()),
             "false": false, "real_median": float(np.median(real)),
             "real_worst_tenth": float(np.sort(real)[: max(len(real) // 10, 1)].mean()),
-            "iou": float(iou), "accuracy": float((sure == true).mean()),
+            **dict(zip(("iou", "iou_straps"), map(float, ious), strict=False)),
+            "accuracy": float((sure == true)[:, 0].mean()),
         }  # fmt: skip
 
     return validate
 
 
-def predictor(network: nn.Module) -> Callable[[Tensor], Array]:
-    """maps (n, h, w) from faces (n, 3, h, w), in batches, without gradients."""
+def predictor(network: nn.Module, profile: Profile) -> Callable[[Tensor], Array]:
+    """maps (n, maps, h, w) from faces (n, 3, h, w), in batches, without gradients."""
 
     def predict(faces: Tensor) -> Array:
         maps = []
@@ -147,7 +172,7 @@ def predictor(network: nn.Module) -> Callable[[Tensor], Array]:
             for part in faces.split(16):
                 part = part.to(fit.device()).contiguous(memory_format=torch.channels_last)
                 logits = network(part).float()
-                maps.append(torch.sigmoid(logits[:, 1] - logits[:, 0]).cpu().numpy())
+                maps.append(torch.sigmoid(margins(logits, profile)).cpu().numpy())
         return np.concatenate(maps)
 
     return predict
@@ -156,11 +181,12 @@ def predictor(network: nn.Module) -> Callable[[Tensor], Array]:
 def main() -> None:
     parser = fit.arguments("Trains the segmenter.", 40, "runs/segmenter")
     parser.add_argument("--rate", type=float, default=6e-4)
-    parser.add_argument(
-        "--pseudo", type=Path, help="training.photos' own labels, for self-training"
-    )
+    parser.add_argument("--profile", choices=PROFILES, default=PORTRAIT.name)
+    parser.add_argument("--photos", type=Path, help="what training.photos left, to learn from, too")
+    parser.add_argument("--real", type=float, default=0.4, help="the share of real photographs")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
+    profile = PROFILES[args.profile]
     sets = load_faces(args.cache, args.data)
     templates = (
         synthesis.load_templates(args.templates) if args.templates else synthesis.drawn_templates()
@@ -169,16 +195,16 @@ def main() -> None:
 
     def samples(validation: bool, seed: int) -> Samples:
         parts = [faces.split(validation) for faces in sets.values()]
-        return Samples(parts, weights, PAPER, templates, seed, 0.12, 0.35, shaken)
+        return Samples(parts, weights, profile, templates, seed, 0.12, 0.35, shaken)
 
-    pseudo = PseudoPhotos.load(args.pseudo, args.data) if args.pseudo else None
-    network = UNet()
+    photos = RealPhotos.load(args.data, args.photos) if args.photos else None
+    network = build(profile)
     if args.start:
         fit.load_best(network, args.start)
     config = Config(args.out, args.seed, args.minutes, args.batch, args.rate)
-    validate = validator(samples(True, 0), Photos.own(args.data))
-    draw = Draw(samples(False, args.seed), pseudo)
-    print(fit.fit(network, draw, loss, validate, config))
+    validate = validator(samples(True, 0), Photos.own(args.data, profile))
+    draw = Draw(samples(False, args.seed), photos, args.real)
+    print(fit.fit(network, draw, Loss(profile), validate, config))
 
 
 if __name__ == "__main__":

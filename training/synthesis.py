@@ -26,11 +26,12 @@ class PlacementError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Trio:
-    """face, masked: (h, w, 3) float32 RGB 0..1; mask: (h, w) float32, share of mask per pixel."""
+    """face, masked: (h, w, 3) float32 RGB 0..1; mask, straps: (h, w) float32, share per pixel."""
 
     face: Array
     masked: Array
     mask: Mask
+    straps: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def overlay(face: Array, mesh: Points, template: Template) -> Trio:
     mask = clean(laid[..., 3])
     if not 0.02 < mask.mean() < 0.4 or error > 0.12 * width:
         raise PlacementError("the mask does not fit the face")
-    return Trio(face, laid[..., :3] + face * (1 - laid[..., 3:]), mask)
+    return Trio(face, laid[..., :3] + face * (1 - laid[..., 3:]), mask, np.zeros_like(mask))
 
 
 def clean(mask: Mask) -> Mask:
@@ -121,59 +122,65 @@ def wear(
     face: (h, w, 3), eyes level. mesh: (468, 2) in its pixels. picture: gives patches of other
     photographs to serve as printed cloth.
     """
-    size = (face.shape[1], face.shape[0])
+    size, unit = (face.shape[1], face.shape[0]), masks.unit(mesh)
     polygon = masks.outline(mesh, rng)
     mask = masks.fill(polygon, size)
     cloth = masks.drape(masks.fabric(rng, picture), polygon, size, rng)
     if rng.random() < 0.25:  # piping or a band of another colour along the edge
-        inner = cv2.erode(mask, np.ones((3, 3)), iterations=int(rng.integers(1, 4)))
+        inner = cv2.erode(mask, np.ones((3, 3)), iterations=round(rng.uniform(1, 3) * unit))
         cloth = cloth + (masks.colour(rng) - cloth) * (1 - inner)[..., None]
     if rng.random() < 0.08:
-        cloth = _valve(cloth, polygon, rng)
-    cloth = cloth * (masks.folds(polygon, size, rng) * _light(face, mask, rng))[..., None]
-    under = _shadow(face, mask, rng)
+        cloth = _valve(cloth, polygon, unit, rng)
+    cloth = cloth * (masks.folds(polygon, size, rng) * _light(face, mask, unit, rng))[..., None]
+    under, straps = _shadow(face, mask, unit, rng), np.zeros_like(mask)
     if rng.random() < 0.8:
-        under = _straps(under, mesh, polygon, rng)
-    soft = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.9))
+        under, straps = _straps(under, mesh, polygon, rng)
+    soft = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.9 * unit))
     masked = under + (np.clip(cloth, 0, 1) - under) * soft[..., None]
-    masked, mask = occluders.in_front(masked, soft, face, mesh, rng)
-    return Trio(face, masked, mask)
+    masked, seen = occluders.in_front(masked, face, mesh, rng)
+    return Trio(face, masked, soft * seen, straps * (1 - soft) * seen)
 
 
 def unmasked(face: Array, mesh: Points, rng: Generator) -> Trio:
     """A negative: nothing worn, but perhaps a scarf below the chin, a hand, a microphone."""
-    masked, nothing = face.copy(), np.zeros(face.shape[:2], np.float32)
+    masked = face.copy()
     if rng.random() < 0.3:
         masked = occluders.scarf(masked, mesh, rng)
     if rng.random() < 0.3:
         paint, alpha = occluders.hand(face, mesh, rng)
         masked = masked + (paint - masked) * alpha[..., None]
-    masked, _ = occluders.in_front(masked, nothing, face, mesh, rng)
-    return Trio(face, masked, nothing)
+    masked, _ = occluders.in_front(masked, face, mesh, rng)
+    nothing = np.zeros(face.shape[:2], np.float32)
+    return Trio(face, masked, nothing, nothing)
 
 
-def _light(face: Array, mask: Mask, rng: Generator) -> Array:
+def _light(face: Array, mask: Mask, unit: float, rng: Generator) -> Array:
     """The face's own light (h, w) around 1, cast on the cloth, with exposure."""
     luma = cv2.transform(face, np.full((1, 3), 1 / 3))
-    grey = cv2.GaussianBlur(luma, (0, 0), rng.uniform(6, 16))
+    grey = cv2.GaussianBlur(luma, (0, 0), rng.uniform(6, 16) * unit)
     mean = float((grey * mask).sum() / max(float(mask.sum()), 1.0))
     light = (grey / max(mean, 0.05)) ** rng.uniform(0, 1.2)
     level = (max(mean, 0.08) / 0.5) ** rng.uniform(0, 1) * rng.uniform(0.75, 1.25)
     return np.clip(light, 0.4, 1.9) * np.float32(level)
 
 
-def _shadow(face: Array, mask: Mask, rng: Generator) -> Array:
+def _shadow(face: Array, mask: Mask, unit: float, rng: Generator) -> Array:
     """The face with the mask's shadow on the skin around it."""
-    shift = np.float32([[1, 0, rng.normal(0, 1.5)], [0, 1, rng.normal(0, 1.5)]])
-    blurred = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.8, 3))
+    x, y = rng.normal(0, 1.5, 2) * unit
+    shift = np.float32([[1, 0, x], [0, 1, y]])
+    blurred = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.8, 3) * unit)
     cast = cv2.warpAffine(blurred, shift, (mask.shape[1], mask.shape[0]))
     return face * (1 - rng.uniform(0, 0.45) * cast)[..., None]
 
 
-def _straps(picture: Array, mesh: Points, polygon: Points, rng: Generator) -> Array:
-    """The picture with ear loops or head bands from the mask's corners outwards, on the skin."""
+def _straps(
+    picture: Array, mesh: Points, polygon: Points, rng: Generator
+) -> tuple[Array, Mask]:
+    """The picture with ear loops or head bands from the mask's corners outwards, on the skin, and
+    where they are (h, w)."""
+    unit = masks.unit(mesh)
     tone = masks.colour(rng) if rng.random() < 0.4 else np.float32([0.92] * 3) * rng.uniform(0.1, 1)
-    width, alpha = int(rng.integers(1, 4)), np.zeros(picture.shape[:2], np.uint8)
+    width, alpha = max(round(rng.uniform(0.7, 3.5) * unit), 1), np.zeros(picture.shape[:2], np.uint8)
     for contour, sign in ((LEFT_CONTOUR, -1), (RIGHT_CONTOUR, 1)):
         ear, inside = mesh[contour[1]], polygon.mean(0)
         for low in (False, True):
@@ -182,11 +189,11 @@ def _straps(picture: Array, mesh: Points, polygon: Points, rng: Generator) -> Ar
                 continue
             weight = side[:, 0] * sign + side[:, 1] * (0.8 if low else -0.8)
             start = side[np.argmax(weight)]
-            end = ear + (sign * rng.uniform(0, 14), rng.uniform(-22, 14))
-            middle = 0.5 * (start + end) + rng.normal(0, 3, 2)
+            end = ear + np.array([sign * rng.uniform(0, 14), rng.uniform(-22, 14)]) * unit
+            middle = 0.5 * (start + end) + rng.normal(0, 3, 2) * unit
             line = np.rint(np.stack([start - (sign * 2, 0), middle, end]) * 16).astype(np.int32)
             cv2.polylines(alpha, [line], False, 255, width, cv2.LINE_AA, 4)
-    return _laid(picture, tone, alpha)
+    return _laid(picture, tone, alpha), alpha.astype(np.float32) / 255
 
 
 def _laid(picture: Array, tone: Array, alpha: NDArray[np.uint8]) -> Array:
@@ -194,9 +201,9 @@ def _laid(picture: Array, tone: Array, alpha: NDArray[np.uint8]) -> Array:
     return picture + (tone - picture) * (alpha[..., None] * np.float32(1 / 255))
 
 
-def _valve(cloth: Array, polygon: Points, rng: Generator) -> Array:
+def _valve(cloth: Array, polygon: Points, unit: float, rng: Generator) -> Array:
     at = polygon.mean(0) + rng.normal(0, 0.18, 2) * (polygon.max(0) - polygon.min(0))
-    axes = np.abs(rng.normal(9, 2, 2)) + 3
+    axes = (np.abs(rng.normal(9, 2, 2)) + 3) * unit
     tone = np.clip(masks.colour(rng) * rng.uniform(0.5, 1.2), 0, 1)
     for shrink, dim in ((1.0, 1.0), (0.7, rng.uniform(0.6, 1.1))):
         box = (at.tolist(), (axes * 2 * shrink).tolist(), rng.uniform(0, 180))

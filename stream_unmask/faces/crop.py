@@ -14,11 +14,12 @@ from stream_unmask.types import Crop, Face, Image, Mask, Points
 def cut(image: Image, face: Face, eyes: Points, size: tuple[int, int]) -> Crop:
     """The upright crop of a face.
 
-    eyes: (2, 2) where the eye centres land in the crop, image-left first. size: (width, height).
-    Beyond the frame's edge its border pixels are repeated.
+    eyes: (2, 2) where the face's anchors, or else its eye centres, land in the crop, image-left
+    first. size: (width, height). Beyond the frame's edge its border pixels are repeated.
     """
-    to_crop = similarity(face.eyes, eyes)
-    return Crop(_shrink(image, to_crop, size), invert(to_crop), face.track)
+    to_crop = similarity(face.eyes if face.anchors is None else face.anchors, eyes)
+    mesh = None if face.mesh is None else apply(to_crop, face.mesh)
+    return Crop(_shrink(image, to_crop, size), invert(to_crop), mesh, face.track)
 
 
 def _shrink(image: Image, to_crop: Affine, size: tuple[int, int]) -> Image:

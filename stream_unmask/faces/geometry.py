@@ -12,11 +12,16 @@ Affine = NDArray[np.float64]
 
 
 def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> Affine:
-    """The rotation, scale and shift that takes two points (2, 2) to two others exactly."""
-    (a, b), (c, d) = (np.asarray(pair, np.float64) for pair in (source, target))
-    ratio = complex(*(d - c)) / complex(*(b - a))
-    linear = np.array([[ratio.real, -ratio.imag], [ratio.imag, ratio.real]])
-    return np.column_stack([linear, c - linear @ a])
+    """The rotation, scale and shift that takes points (n, 2), n > 1, closest to others.
+
+    Least squares; two points land exactly.
+    """
+    a, b = np.asarray(source, np.float64), np.asarray(target, np.float64)
+    p, q = a - a.mean(0), b - b.mean(0)
+    cross = p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]
+    real, imaginary = np.array([(p * q).sum(), cross.sum()]) / (p * p).sum()
+    linear = np.array([[real, -imaginary], [imaginary, real]])
+    return np.column_stack([linear, b.mean(0) - linear @ a.mean(0)])
 
 
 def invert(matrix: Affine) -> Affine:

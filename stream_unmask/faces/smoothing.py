@@ -49,10 +49,10 @@ def _weight(cutoff: float) -> float:
     return turn / (turn + 1)
 
 
-class SteadyEyes:
-    """Steadies the eye centres of one track, in eye distances, so that all face sizes are alike.
+class SteadyAnchors:
+    """Steadies the anchors of one track, in their distance, so that all face sizes are alike.
 
-    The middle between the eyes follows quickly. The vector between them, which sets roll and
+    The middle between them follows quickly. The vector between them, which sets roll and
     scale of the crop, changes slowly in people and shows most when it shakes: it is held harder.
     """
 
@@ -61,9 +61,9 @@ class SteadyEyes:
         self._across = OneEuro(rest=0.03, gain=6)
         self._unit: float | None = None
 
-    def __call__(self, eyes: Points) -> Points:
-        """The steadied eye centres (2, 2) of this frame."""
-        left, right = eyes.astype(np.float64)
+    def __call__(self, anchors: Points) -> Points:
+        """The steadied anchors (2, 2) of this frame."""
+        left, right = anchors.astype(np.float64)
         if self._unit is None:
             self._unit = max(float(np.linalg.norm(right - left)), 1.0)
         middle = self._middle((left + right) / 2 / self._unit) * self._unit

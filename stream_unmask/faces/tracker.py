@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stream_unmask.faces.detector import covers, weight
 from stream_unmask.faces.landmarks import MIN_SCORE, Landmarker
-from stream_unmask.faces.smoothing import SteadyEyes
+from stream_unmask.faces.smoothing import SteadyAnchors
 from stream_unmask.types import Face, Image
 
 _NEAR = 0.6  # the farthest two centres of the same person lie apart, in sides of the box
@@ -37,7 +37,7 @@ class _Track:
     seen: Face  # as it was when the detector last found it
     unseen: int = 0  # frames since then
     doubtful: bool = False  # the landmark network sees no face where the mesh is
-    steady: SteadyEyes = field(default_factory=SteadyEyes)
+    steady: SteadyAnchors = field(default_factory=SteadyAnchors)
     lost: int = 0  # frames since it was last shown; 0 while it is
 
 
@@ -63,7 +63,7 @@ class Tracker:
         self._thumbnail: NDArray[np.float32] | None = None
 
     def __call__(self, image: Image) -> tuple[Face, ...]:
-        """The faces of the next frame (H, W, 3), with mesh, steadied eyes and track number."""
+        """The faces of the next frame (H, W, 3), with mesh, steadied anchors and track number."""
         if self._is_cut(image):
             self._tracks = []
             self._since_detection = self._every
@@ -121,7 +121,9 @@ class Tracker:
         self._tracks = sorted(kept, key=lambda track: track.number)
 
     def _show(self, track: _Track) -> Face:
-        return replace(track.face, eyes=track.steady(track.face.eyes), track=track.number)
+        face = track.face
+        anchors = face.eyes if face.anchors is None else face.anchors
+        return replace(face, anchors=track.steady(anchors), track=track.number)
 
     def _is_cut(self, image: Image) -> bool:
         """Whether this frame shows another scene than the last; brightness doesn't count."""
@@ -140,7 +142,7 @@ def _refresh(track: _Track, face: Face) -> None:
     if track.lost or track.doubtful or strayed:
         track.face = face
     if track.lost or strayed:
-        track.steady, track.lost = SteadyEyes(), 0
+        track.steady, track.lost = SteadyAnchors(), 0
     track.seen, track.unseen = face, 0
 
 

@@ -5,17 +5,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from stream_unmask.backends.engine import Engine, EngineSpec, TensorSpec, in_batches
-from stream_unmask.models.profile import PAPER
+from stream_unmask.backends.engine import Engine, in_batches
 from stream_unmask.models.tensors import from_masks, to_masks
 from stream_unmask.types import Image
-
-ENHANCER = EngineSpec(
-    "enhancer",
-    inputs=(TensorSpec("luma", (None, 1, PAPER.height, PAPER.width)),),
-    outputs=(TensorSpec("sharper", (None, 1, PAPER.height, PAPER.width)),),
-)
-
 
 class Enhancer:
     """Painted faces in, sharper ones out."""

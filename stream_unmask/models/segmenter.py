@@ -2,16 +2,9 @@
 
 from collections.abc import Sequence
 
-from stream_unmask.backends.engine import Engine, EngineSpec, TensorSpec, in_batches
-from stream_unmask.models.profile import PAPER
-from stream_unmask.models.tensors import from_images, to_masks
-from stream_unmask.types import Image, Mask
-
-SEGMENTER = EngineSpec(
-    "segmenter",
-    inputs=(TensorSpec("faces", (None, 3, PAPER.height, PAPER.width)),),
-    outputs=(TensorSpec("masks", (None, 1, PAPER.height, PAPER.width)),),
-)
+from stream_unmask.backends.engine import Engine, in_batches
+from stream_unmask.models.tensors import from_images
+from stream_unmask.types import Image, Maps
 
 
 class Segmenter:
@@ -20,6 +13,7 @@ class Segmenter:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def __call__(self, faces: Sequence[Image]) -> list[Mask]:
-        """The map (h, w) of each face crop: how likely each pixel shows the mask, 0..1."""
-        return to_masks(in_batches(self._engine, from_images(faces))[0])
+    def __call__(self, faces: Sequence[Image]) -> list[Maps]:
+        """The maps (c, h, w) of each face crop: how likely each pixel shows the mask's fabric,
+        and, of profiles with two maps, its straps, 0..1."""
+        return list(in_batches(self._engine, from_images(faces))[0])
