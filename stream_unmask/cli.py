@@ -27,6 +27,7 @@ from stream_unmask.backends import BACKENDS, installed
 from stream_unmask.backends.artefacts import engine_path, engines_folder, manifest
 from stream_unmask.errors import OutputError, UnmaskError
 from stream_unmask.label import mark
+from stream_unmask.models.profile import PORTRAIT
 from stream_unmask.options import Options
 from stream_unmask.report import Clock, Report
 from stream_unmask.sheet import PreviewSheet
@@ -78,6 +79,9 @@ def unmask(
         Path | None, typer.Option(help="Also write a picture: before, map, after at a few times.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a report (JSON).")] = None,
+    profile: Annotated[
+        str, typer.Option(help="portrait, or paper: the published networks, for comparison.")
+    ] = PORTRAIT.name,
     backend: Annotated[str, typer.Option(help=f"auto, {', '.join(BACKENDS)}.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
     smooth: Annotated[bool, typer.Option(help="Steady the maps over time.")] = True,
@@ -98,8 +102,8 @@ def unmask(
     level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s")
     options = Options(
-        backend=backend, device=device, smooth=smooth, label=label, start=start,
-        duration=duration, encoder=encoder, quality=quality, overwrite=overwrite,
+        profile=profile, backend=backend, device=device, smooth=smooth, label=label,
+        start=start, duration=duration, encoder=encoder, quality=quality, overwrite=overwrite,
     )  # fmt: skip
     extras = [path for path in (mask_output, preview_sheet, report) if path is not None]
     _refuse_same([output, *extras])

@@ -13,11 +13,12 @@ DEVICES = ("auto", "cpu", "gpu")
 class Options:
     """Choices for a run; OptionError if one is out of range.
 
-    profile: the set of networks, "portrait" or "paper". backend: "auto", "openvino" or "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady
-    the maps over time. batch: faces to gather before the networks run. window: frames that may
-    wait for that, which bounds the delay. every: frames from one face detection to the next.
-    encoder: an FFmpeg encoder, None for the container's usual one. quality: its crf, lower is
-    better. start, duration: seconds. label: draw a visible mark on frames with an invented face.
+    profile: the set of networks, "portrait" or "paper". backend: "auto", "openvino" or
+    "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady the maps over time. batch: faces
+    to gather before the networks run. window: frames that may wait for that, which bounds the
+    delay. every: frames from one face detection to the next. encoder: an FFmpeg encoder, None for
+    the container's usual one. quality: its crf, lower is better. start, duration: seconds. label:
+    draw a visible mark on frames with an invented face.
     """
 
     profile: str = PORTRAIT.name

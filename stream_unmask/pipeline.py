@@ -78,7 +78,10 @@ def open_parts(options: Options) -> Iterator[Parts]:
 
 def find(frames: Iterable[Frame], parts: Parts, options: Options) -> Iterator[Scene]:
     """Each frame with the crops of its faces, followed from frame to frame."""
-    tracker, profile = Tracker(parts.detector, parts.landmarker, options.every), parts.networks.profile
+    tracker, profile = (
+        Tracker(parts.detector, parts.landmarker, options.every),
+        parts.networks.profile,
+    )
     for frame in frames:
         image = to_rgb(frame.picture)
         crops = (cut(image, f, profile.eyes, profile.size) for f in tracker(image))

@@ -58,7 +58,8 @@ def over_mouth(fabric: Mask, profile: Profile) -> float:
 
 def with_straps(fabric: Mask, maps: Maps) -> Mask:
     """The cleaned map (h, w) and the straps that the segmenter found, if it looks for any."""
-    return np.maximum(fabric, maps[1:].max(0, initial=0) > 0.5).astype(np.float32)
+    straps = maps[1:].max(0, initial=0) > 0.5
+    return np.asarray(np.maximum(fabric, straps), np.float32)
 
 
 def widen(fabric: Mask, profile: Profile) -> Mask:
@@ -97,9 +98,9 @@ def repaint(
 def relight(painted: Image, face: Image, mask: Mask, reach: float) -> Image:
     """The painted face with the face's own light and colour, carried in from around the map.
 
-    reach: sigma in pixels over which it is carried. The autoencoder paints what is visible, too: how far it is off there, smoothly continued under
-    the map, is how far it is off there. Not in the paper, whose authors name a wrong skin tone
-    and errors at the border.
+    reach: sigma in pixels over which it is carried. A network paints what is visible, too: how far
+    it is off there, smoothly continued under the map, is how far it is off there. Not in the paper,
+    whose authors name a wrong skin tone and errors at the border.
     """
     height, width = mask.shape
     size = (width // _COARSE, height // _COARSE)

@@ -42,7 +42,7 @@ def photograph(picture: Array, rng: Generator) -> Array:
         picture = picture + rng.uniform(0.004, 0.04) * noise
     picture = np.clip(picture, 0, 1)
     if rng.random() < 0.6:
-        picture = _jpeg(picture, int(rng.integers(25, 95)))
+        picture = compress(picture, int(rng.integers(25, 95)))
     return picture
 
 
@@ -72,7 +72,8 @@ def _motion(rng: Generator) -> Array:
     return kernel / max(float(kernel.sum()), 1)
 
 
-def _jpeg(picture: Array, quality: int) -> Array:
+def compress(picture: Array, quality: int) -> Array:
+    """The picture (h, w, 3) 0..1 after JPEG of a quality (1..100)."""
     data = np.rint(picture[..., ::-1] * 255).astype(np.uint8)
     _, packed = cv2.imencode(".jpg", data, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255

@@ -24,7 +24,7 @@ from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE, Detector
 from stream_unmask.faces.geometry import apply
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, anchors
 from stream_unmask.models.profile import PORTRAIT, Profile
-from stream_unmask.types import Crop, Face, Image, Maps, Points
+from stream_unmask.types import Crop, Face, Image, Maps, Mask, Points
 from training import camera, occluders, synthesis
 from training.masks import Array
 from training.synthesis import PlacementError, Template, Trio
@@ -103,7 +103,14 @@ class FaceSet:
 
     def crop(self, index: int, eyes: Points, size: tuple[int, int]) -> Crop:
         """The crop of a face whose anchors (2, 2) land where told."""
-        return cut(self.archive.read(self.names[index]), self.face(index), eyes, size)
+        return self.cropped(index, eyes, size)[0]
+
+    def cropped(self, index: int, eyes: Points, size: tuple[int, int]) -> tuple[Crop, Mask]:
+        """The same, and where its picture is (h, w), 1, and not its repeated border, 0."""
+        image = self.archive.read(self.names[index])
+        crop = cut(image, self.face(index), eyes, size)
+        whole = np.ones(image.shape[:2], np.float32)
+        return crop, cv2.warpAffine(whole, crop.to_frame, size, flags=cv2.WARP_INVERSE_MAP)
 
 
 def load_faces(cache: Path, data: Path, names: tuple[str, ...] = FACE_SETS) -> dict[str, FaceSet]:
@@ -244,7 +251,8 @@ def meshes_with_masks(faces: FaceSet, landmarker: Landmarker) -> NDArray[np.floa
     for index in range(len(worn)):
         crop = faces.crop(index, PORTRAIT.eyes, PORTRAIT.size)
         trio = samples.dress(crop, np.random.default_rng(index))
-        assert trio is not None and crop.mesh is not None
+        assert trio is not None
+        assert crop.mesh is not None
         picture = np.rint(trio.masked.clip(0, 1) * 255).astype(np.uint8)
         (face,) = landmarker.place(picture, (replace(faces.face(index), mesh=crop.mesh),))
         assert face.mesh is not None

@@ -1,7 +1,6 @@
 """Turns trained weights into engines: ONNX files with half-precision weights, and their facts.
 
-    python -m training.export --segmenter runs/segmenter --inpainter runs/inpainter \
-        --enhancer runs/enhancer
+    python -m training.export --portrait-segmenter runs/segmenter --portrait-inpainter runs/portrait
 
 A file is written only after ONNX Runtime gave what torch gives; `engines/manifest.toml` gets its
 checksum, recipe, commit and score. A run that scored worse than the shipped engine is refused.
@@ -23,17 +22,17 @@ from torch import nn
 
 from stream_unmask.backends.artefacts import sha256
 from stream_unmask.backends.engine import EngineSpec
-from stream_unmask.models.enhancer import ENHANCER
-from stream_unmask.models.inpainter import INPAINTER
-from stream_unmask.models.segmenter import SEGMENTER
-from training import enhancer, inpainter, segmenter
+from stream_unmask.models.profile import PAPER, PORTRAIT
+from training import enhancer, inpainter, portrait, segmenter
 from training.fit import load_best
 
 ENGINES = Path(__file__).parents[1] / "engines"
 SOURCES = {
-    "segmenter": "LFW, UTKFace, CelebA; self-labelled photographs of masked people",
-    "inpainter": "LFW, UTKFace, CelebA",
-    "enhancer": "LFW",
+    "portrait_segmenter": "LFW, UTKFace, CelebA; photographs of masked people",
+    "portrait_inpainter": "UTKFace, LFW",
+    "paper_segmenter": "LFW, UTKFace, CelebA; photographs of masked people",
+    "paper_inpainter": "LFW, UTKFace, CelebA",
+    "paper_enhancer": "LFW",
 }
 LICENCE = "research and personal use"  # why: docs/models.md
 OPSET = 18
@@ -41,12 +40,14 @@ OPSET = 18
 
 def networks() -> dict[str, tuple[EngineSpec, nn.Module, nn.Module]]:
     """By engine: its contract, the network that was trained, and the module that is exported."""
-    unet, ae, srcnn = segmenter.UNet(), inpainter.Autoencoder(), enhancer.Srcnn()
-    return {
-        "segmenter": (SEGMENTER, unet, segmenter.Exported(unet)),
-        "inpainter": (INPAINTER, ae, ae),
-        "enhancer": (ENHANCER, srcnn, srcnn),
-    }
+    finds = {profile: segmenter.build(profile) for profile in (PORTRAIT, PAPER)}
+    paints = {PORTRAIT: portrait.build(), PAPER: inpainter.Autoencoder()}
+    table = [(p.segmenter, net, segmenter.Exported(net, p)) for p, net in finds.items()]
+    table += [(p.inpainter, net, net) for p, net in paints.items()]
+    if PAPER.enhancer is not None:
+        srcnn = enhancer.Srcnn()
+        table.append((PAPER.enhancer, srcnn, srcnn))
+    return {spec.name: (spec, trained, exported) for spec, trained, exported in table}
 
 
 def export(module: nn.Module, spec: EngineSpec, path: Path) -> float:
@@ -114,8 +115,12 @@ def write_manifest(path: Path, facts: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Exports trained networks as engines.")
     for name in networks():
-        parser.add_argument(f"--{name}", type=Path, help="run folder with best.pt")
-    parser.add_argument("--recipe", default="", help="the commands that trained it, for the record")
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", type=Path, help="run folder with best.pt"
+        )
+    parser.add_argument(
+        "--recipe", required=True, help="the commands that trained it, for the record"
+    )
     parser.add_argument("--even-if-worse", action="store_true", help="another score, another scale")
     args = parser.parse_args()
     manifest = ENGINES / "manifest.toml"
@@ -137,7 +142,7 @@ def main() -> None:
         facts[name] = {
             "file": path.name, "sha256": sha256(path), "licence": LICENCE,
             "authors": "the stream-unmask developers", "source": SOURCES[name],
-            "recipe": args.recipe or f"python -m training.{name}", "commit": commit,
+            "recipe": args.recipe, "commit": commit,
             "score": round(best["score"], 4), "step": best["step"], "minutes": best["minutes"],
         }  # fmt: skip
         write_manifest(manifest, facts)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
@@ -38,6 +38,15 @@ class Config:
     check_every: float = 3.0  # minutes
     workers: int = 1
     decay: float = 0.995  # of the averaged weights, per step
+    beta: float = 0.9  # of the mean gradient
+
+
+class Stateful(Protocol):
+    """Something whose state can be kept in a file."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> object: ...
 
 
 class Drawn(Dataset[tuple[NDArray[np.float32], ...]]):
@@ -69,19 +78,23 @@ def fit(
     loss: Callable[[nn.Module, tuple[Tensor, ...]], Tensor],
     validate: Callable[[nn.Module], Score],
     config: Config,
+    learner: Stateful | None = None,
 ) -> Score:
     """The best score reached; the averaged weights that reached it are in `best.pt`.
 
     draw(index) gives one sample's arrays; loss(network, batch) the scalar to minimise;
-    validate(network) is asked every `check_every` minutes, about the averaged weights.
+    validate(network) is asked every `check_every` minutes, about the averaged weights. learner:
+    something else that learns on the way and must be kept to resume.
     """
     torch.manual_seed(config.seed)
     _keep_memory()
     config.out.mkdir(parents=True, exist_ok=True)
     network = network.to(device(), memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(network).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(network.parameters(), config.rate, weight_decay=1e-4)
-    run = _Run(config, network, average, optimizer)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), config.rate, (config.beta, 0.999), weight_decay=1e-4
+    )
+    run = _Run(config, network, average, optimizer, learner)
     run.resume()
     for batch in _batches(draw, config, run.step * config.batch):
         run.advance(loss, batch)
@@ -96,9 +109,19 @@ class _Run:
     """The state of a run, and what is kept of it on disk."""
 
     def __init__(
-        self, config: Config, network: nn.Module, average: nn.Module, optimizer: torch.optim.AdamW
+        self,
+        config: Config,
+        network: nn.Module,
+        average: nn.Module,
+        optimizer: torch.optim.AdamW,
+        learner: Stateful | None,
     ) -> None:
         self.config, self.network, self.average = config, network, average
+        self.parts: dict[str, Stateful] = {
+            "network": network, "average": average, "optimizer": optimizer,
+        }  # fmt: skip
+        if learner is not None:
+            self.parts["learner"] = learner
         self.optimizer = optimizer
         self.step, self.seconds, self._checked, self._loss = 0, 0.0, 0.0, 0.0
         self._tick = time.monotonic()
@@ -154,8 +177,7 @@ class _Run:
             settings = {key: str(value) for key, value in asdict(self.config).items()}
             text = json.dumps({**line, "config": settings}, indent=1)
             (self.config.out / "best.json").write_text(text, encoding="utf-8")
-        parts = {"network": self.network, "average": self.average, "optimizer": self.optimizer}
-        state: dict[str, Any] = {name: part.state_dict() for name, part in parts.items()}
+        state: dict[str, Any] = {name: part.state_dict() for name, part in self.parts.items()}
         _save(state | {"step": self.step, "seconds": self.seconds}, self.config.out / "last.pt")
         self._checked, self._tick = self.seconds, time.monotonic()
 
@@ -164,9 +186,8 @@ class _Run:
         if not path.is_file():
             return
         state = torch.load(path, map_location=device(), weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
         self.step, self.seconds = state["step"], state["seconds"]
         self._checked, self._tick = self.seconds, time.monotonic()
         print(f"resumed at step {self.step}, minute {self.seconds / 60:.1f}", flush=True)

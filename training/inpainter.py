@@ -72,7 +72,7 @@ def mistaken(mask: Mask, rng: Generator) -> Mask:
     if kind > 0.85:
         wrong = cv2.erode(hard, kernel[:5, :5])
     if rng.random() < 0.3:  # the edge bulges or retreats here and there
-        bumps = noise(rng, (7, 8), PAPER.size)
+        bumps = noise(rng, (7, 8), (mask.shape[1], mask.shape[0]))
         near = cv2.dilate(hard, np.ones((9, 9))) - cv2.erode(hard, np.ones((9, 9)))
         wrong = np.where(near > 0, np.where(bumps > 0.1, 1, wrong), wrong)
     return cv2.GaussianBlur(wrong.astype(np.float32), (0, 0), rng.uniform(0.4, 1.2))

@@ -174,6 +174,17 @@ def pooled(qualities: Sequence[Mapping[str, float]]) -> dict[str, float]:
     }
 
 
+def energy_ratio(result: NDArray[np.float32], face: NDArray[np.float32], where: Decision) -> float:
+    """The gradient energy of pictures (n, h, w, 3) over that of others, where (n, h, w) told."""
+
+    def energy(pictures: NDArray[np.float32]) -> float:
+        grey = pictures.mean(3)
+        down, across = np.diff(grey, axis=1)[:, :, 1:] ** 2, np.diff(grey, axis=2)[:, 1:] ** 2
+        return float((down + across)[where[:, 1:, 1:]].mean())
+
+    return energy(result) / max(energy(face), 1e-12)
+
+
 def remnant(result: Image, given: Image, truth: Decision) -> float:
     """The share of the true mask's pixels that were left as they were given; 0 if there is none."""
     if not truth.any():

@@ -173,14 +173,15 @@ def _shadow(face: Array, mask: Mask, unit: float, rng: Generator) -> Array:
     return face * (1 - rng.uniform(0, 0.45) * cast)[..., None]
 
 
-def _straps(
-    picture: Array, mesh: Points, polygon: Points, rng: Generator
-) -> tuple[Array, Mask]:
+def _straps(picture: Array, mesh: Points, polygon: Points, rng: Generator) -> tuple[Array, Mask]:
     """The picture with ear loops or head bands from the mask's corners outwards, on the skin, and
     where they are (h, w)."""
     unit = masks.unit(mesh)
     tone = masks.colour(rng) if rng.random() < 0.4 else np.float32([0.92] * 3) * rng.uniform(0.1, 1)
-    width, alpha = max(round(rng.uniform(0.7, 3.5) * unit), 1), np.zeros(picture.shape[:2], np.uint8)
+    width, alpha = (
+        max(round(rng.uniform(0.7, 3.5) * unit), 1),
+        np.zeros(picture.shape[:2], np.uint8),
+    )
     for contour, sign in ((LEFT_CONTOUR, -1), (RIGHT_CONTOUR, 1)):
         ear, inside = mesh[contour[1]], polygon.mean(0)
         for low in (False, True):

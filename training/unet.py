@@ -5,6 +5,8 @@ at once (six scales, pooled context), so that a map has no holes where the cloth
 middle of a large mask is painted as well as its rim, at a third of the U-Net's arithmetic.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -23,7 +25,7 @@ class HalfUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = _Layer(4 * inputs, widths[0])
-        self.enter = nn.ModuleList(_Layer(i, o, 2) for i, o in zip(widths, widths[1:], strict=False))
+        self.enter = nn.ModuleList(_Layer(i, o, 2) for i, o in pairwise(widths))
         self.down = nn.ModuleList(_Block(w) for w in widths)
         self.middle = nn.Sequential(*(_Block(widths[-1], d, pooled=True) for d in (1, 2, 1)))
         steps = list(zip(widths[:0:-1], widths[-2::-1], strict=True))

@@ -9,6 +9,7 @@ from stream_unmask.backends.engine import Engine, in_batches
 from stream_unmask.models.tensors import from_masks, to_masks
 from stream_unmask.types import Image
 
+
 class Enhancer:
     """Painted faces in, sharper ones out."""
 

@@ -23,7 +23,9 @@ def guide(mesh: Points | None, size: tuple[int, int]) -> Mask:
     size: (width, height). All 0 if there is no mesh.
     """
     drawing = np.zeros((size[1], size[0]), np.uint8)
-    for outline, level in _LEVELS if mesh is not None else ():
+    if mesh is None:
+        return drawing.astype(np.float32)
+    for outline, level in _LEVELS:
         corners = np.rint(mesh[list(outline)] * 16).clip(-(1 << 20), 1 << 20).astype(np.int32)
         cv2.fillPoly(drawing, [corners], level, cv2.LINE_AA, 4)
     return drawing.astype(np.float32) * np.float32(1 / 255)

@@ -1,4 +1,4 @@
-"""A profile: the frame in which the networks of one set expect a face, and which engines they are."""
+"""A profile: the frame in which the networks of one set expect a face, and their engines."""
 
 from dataclasses import dataclass
 

@@ -1,0 +1,339 @@
+"""The portrait profile's inpainter and its recipe: paints a face that one can look at.
+
+    python -m training.portrait --minutes 25
+    python -m training.portrait --minutes 50 --adversarial --start runs/portrait --out runs/2
+
+The first command learns where everything belongs (L1), which alone leaves the mean of all faces
+that fit: a blur. The second adds a critic (patches, spectral norm, hinge loss), which asks for one
+face with pores and edges.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
+
+from stream_unmask.faces.geometry import apply, invert
+from stream_unmask.models.guide import guide
+from stream_unmask.models.profile import PORTRAIT
+from stream_unmask.types import Mask, Points
+from stream_unmask.unmask import widen
+from training import camera, fit, metrics, synthesis
+from training.attributes import Attributes
+from training.dataset import FaceSet, Samples, load_faces, nudged
+from training.fit import Config, Score, autocast, chw
+from training.inpainter import inside_db, mistaken
+from training.masks import Array
+from training.unet import HalfUNet
+
+# Weights of the loss. Inside and outside the map: L1. Features: of the attribute network, and of
+# the critic.
+INSIDE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 30.0, 3.0, 2.0, 1.0, 6.0
+OPEN_MOUTH = 0.11  # gap between the lips, in face units, from which teeth show
+TURNED = 0.36  # how far the nose is off the middle between the cheeks, in their distance
+
+
+def build() -> HalfUNet:
+    """The network: face, map and guide (n, 5, h, w) -> face (n, 3, h, w)."""
+    return HalfUNet(5, 3, refined=True)
+
+
+class Critic(nn.Module):
+    """How real each patch of a face (n, 3, h, w) with its map (n, 1, h, w) looks, and features."""
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 128, 160)) -> None:
+        super().__init__()
+        strides = (2, 2, 2, 1)
+        self.layers = nn.ModuleList(
+            spectral_norm(nn.Conv2d(i, o, 4, s, 1))
+            for i, o, s in zip((4, *widths), widths, strides, strict=False)
+        )
+        self.head = spectral_norm(nn.Conv2d(widths[-1], 1, 3, 1, 1))
+
+    def forward(self, faces: Tensor, maps: Tensor) -> tuple[Tensor, list[Tensor]]:
+        x, seen = torch.cat([2 * faces - 1, maps], 1), []
+        for layer in self.layers:
+            x = functional.leaky_relu(layer(x), 0.2)
+            seen.append(x)
+        return self.head(x), seen
+
+
+class Loss:
+    """Called with the painter and a batch of what it is given, true faces, and where these are
+    known (n, 5 / 3 / 1, h, w). What it learns itself is in `state_dict`."""
+
+    def __init__(self, features: Attributes | None, adversarial: bool, rate: float) -> None:
+        self._features = features.to(fit.device()).requires_grad_(False) if features else None
+        self._critic = Critic().to(fit.device()) if adversarial else None
+        if self._critic is not None:
+            parameters = self._critic.parameters()
+            self._optimizer = torch.optim.Adam(parameters, rate, betas=(0.0, 0.99))
+
+    def __call__(self, painter: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+        given, faces, known = batch
+        maps = given[:, 3:4]
+        with autocast():
+            painted = painter(given).float()
+        off = (painted - faces).abs() * known
+        inside = (off * maps).sum() / (3 * (maps * known).sum())
+        total = INSIDE * inside + OUTSIDE * (off * (1 - maps)).mean()
+        # The critics see the picture as it will be merged; what is not known is alike in both.
+        merged = torch.where(known > 0.5, faces + (painted - faces) * maps, faces)
+        if self._features is not None:
+            total = total + FEATURES * self._distance(merged, faces)
+        if self._critic is not None:
+            total = total + self._criticised(self._critic, merged, faces, maps)
+        return total
+
+    def _distance(self, merged: Tensor, faces: Tensor) -> Tensor:
+        assert self._features is not None
+        self._features.eval()
+        with autocast():
+            with torch.no_grad():
+                wanted = self._features.features(faces)
+            got = self._features.features(merged)
+        parts = [
+            (a.float() - b.float()).abs().mean() / (b.float().abs().mean() + 1e-3)
+            for a, b in zip(got, wanted, strict=True)
+        ]
+        return torch.stack(parts).sum()
+
+    def _criticised(self, critic: Critic, merged: Tensor, faces: Tensor, maps: Tensor) -> Tensor:
+        """Teaches the critic, and says what it then thinks of the painted faces."""
+        where = functional.adaptive_max_pool2d(maps, (27, 23))  # patches that show what is painted
+        area = where.sum()
+        critic.requires_grad_(True)
+        with autocast():
+            real, _ = critic(faces, maps)
+            fake, _ = critic(merged.detach(), maps)
+        hinge = functional.relu(1 - real.float()) + functional.relu(1 + fake.float())
+        self._optimizer.zero_grad(set_to_none=True)
+        ((hinge * where).sum() / area).backward()
+        self._optimizer.step()
+        critic.requires_grad_(False)
+        with autocast():
+            with torch.no_grad():
+                _, wanted = critic(faces, maps)
+            fake, got = critic(merged, maps)
+        parts = [
+            (a.float() - b.float()).abs().mean() / (b.float().abs().mean() + 1e-3)
+            for a, b in zip(got, wanted, strict=True)
+        ]
+        opinion = -(fake.float() * where).sum() / area
+        return CRITIC * opinion + CRITIC_FEATURES * torch.stack(parts).mean()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the critic has learned, to go on from."""
+        if self._critic is None:
+            return {}
+        return {"critic": self._critic.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from what `state_dict` gave."""
+        if self._critic is not None and state:
+            self._critic.load_state_dict(state["critic"])
+            self._optimizer.load_state_dict(state["optimizer"])
+
+
+@dataclass(frozen=True)
+class Sample:
+    """given (h, w, 3): a masked face. face (h, w, 3): what should be seen. mask: what to repaint
+    by. drawn: the guide. known: 0 where the photograph had ended (h, w)."""
+
+    given: Array
+    face: Array
+    mask: Mask
+    drawn: Mask
+    known: Mask
+
+    def tensors(self) -> tuple[Array, ...]:
+        """Input of the network (5, h, w), face (3, h, w), known (1, h, w)."""
+        hidden = self.given * (1 - self.mask[..., None])
+        given = np.dstack([hidden, self.mask, self.drawn])
+        return chw(given), chw(self.face), chw(self.known[..., None])
+
+
+@dataclass(frozen=True)
+class Draw:
+    """draw(index) -> tensors of a sample. exact: framed as in live use, no camera, no mistakes."""
+
+    samples: Samples
+    exact: bool = False
+
+    def __call__(self, index: int) -> tuple[Array, ...]:
+        return self.sample(np.random.default_rng((self.samples.seed, index))).tensors()
+
+    def sample(self, rng: Generator) -> Sample:
+        """A masked face of someone who looks ahead within 45 degrees, mostly with closed lips."""
+        size = PORTRAIT.size
+        while True:
+            faces = self.samples.sets[rng.choice(len(self.samples.sets), p=self.samples.weights)]
+            index = int(rng.integers(len(faces.names)))
+            if not _wanted(faces.meshes[index], rng):
+                continue
+            held = PORTRAIT.eyes if self.exact else nudged(PORTRAIT.eyes, rng)
+            crop, known = faces.cropped(index, held, size)
+            trio = self.samples.dress(crop, rng)
+            if trio is None:
+                continue
+            worn = apply(invert(crop.to_frame), faces.worn[index])
+            mask = widen(_hard(np.maximum(trio.mask, trio.straps)), PORTRAIT)
+            if not self.exact:
+                mask, worn = _mistaken(trio, mask, worn, rng)
+            seen = np.maximum(mask, cv2.dilate(np.maximum(trio.mask, trio.straps), np.ones((5, 5))))
+            face = trio.face * seen[..., None] + trio.masked * (1 - seen[..., None])
+            return self._photographed(
+                Sample(trio.masked, face, mask, guide(worn, size), known), rng
+            )
+
+    def _photographed(self, sample: Sample, rng: Generator) -> Sample:
+        given, face, mask, drawn, known = (
+            getattr(sample, name) for name in ("given", "face", "mask", "drawn", "known")
+        )
+        if not self.exact:
+            rows, columns = camera.frame(rng, PORTRAIT.size, 0.25)
+            given, face, mask, drawn = (p[rows][:, columns] for p in (given, face, mask, drawn))
+            known = known * _inside(rows)[:, None] * _inside(columns)
+            if rng.random() < 0.6:
+                given, face = camera.expose([given, face], rng)
+            given, face = _softened(given, face, rng)
+            if rng.random() < 0.06:
+                drawn = np.zeros_like(drawn)
+            if rng.random() < 0.5:
+                parts = (given, face, mask, drawn, known)
+                given, face, mask, drawn, known = (part[:, ::-1] for part in parts)
+        return Sample(given, face, np.ascontiguousarray(mask), drawn, known)
+
+
+def _hard(mask: Mask) -> Mask:
+    return (mask > 0.5).astype(np.float32)
+
+
+def _inside(indices: Any) -> Array:
+    """1 where an index is not a repetition of the first or last one."""
+    return (np.diff(indices, prepend=indices[0] - 1) > 0).astype(np.float32)
+
+
+def _wanted(mesh: Points, rng: Generator) -> bool:
+    """Whether to take a face: nobody in profile; few with open mouths, since a mask hides what
+    says that teeth show, and half a set of teeth is worse than a closed mouth."""
+    across = mesh[454] - mesh[234]
+    nose = float((mesh[1] - mesh[234]) @ across / max(float(across @ across), 1e-6))
+    gap = float(np.hypot(*(mesh[13] - mesh[14]))) / float(np.hypot(*(mesh[152] - mesh[168])))
+    return abs(nose - 0.5) < TURNED and (gap * 1.8 < OPEN_MOUTH or rng.random() < 0.4)
+
+
+def _mistaken(
+    trio: synthesis.Trio, mask: Mask, worn: Points, rng: Generator
+) -> tuple[Mask, Points]:
+    """The map with the mistakes of a segmenter, and the mesh shaken."""
+    if rng.random() < 0.6:
+        mask = widen(_hard(mistaken(np.ascontiguousarray(trio.mask), rng)), PORTRAIT)
+    if rng.random() < 0.15:  # a piece of the mask is missed, or something else is taken for it
+        x, y = rng.uniform(0, 1, 2) * PORTRAIT.size
+        axes = rng.uniform(6, 40, 2)
+        piece = np.zeros(mask.shape, np.float32)
+        cv2.ellipse(piece, ((x, y), tuple(axes), rng.uniform(0, 180)), 1.0, -1)
+        mask = np.maximum(mask, piece) if rng.random() < 0.6 else mask * (1 - piece)
+        mask = cv2.GaussianBlur(mask, (0, 0), 1.5)
+    centre = worn.mean(0)
+    grown = centre + (worn - centre) * rng.normal(1, 0.02, 2) + rng.normal(0, 1.3, 2)
+    return mask, grown.astype(np.float32)
+
+
+def _softened(given: Array, face: Array, rng: Generator) -> tuple[Array, Array]:
+    """Both as a soft lens has them, now and then; what is given also with noise and artefacts."""
+    if rng.random() < 0.3:
+        sigma = rng.uniform(0.4, 2.0)
+        given, face = (cv2.GaussianBlur(p, (0, 0), sigma) for p in (given, face))
+    if rng.random() < 0.3:
+        given = given + rng.uniform(0.003, 0.02) * rng.standard_normal(given.shape, np.float32)
+    if rng.random() < 0.3:
+        given = camera.compress(np.clip(given, 0, 1), int(rng.integers(40, 95)))
+    return np.clip(given, 0, 1), face
+
+
+def validator(draws: dict[str, Draw]) -> Callable[[nn.Module], Score]:
+    """Scores on fixed samples per name: dB inside the map, and the gradient energy there.
+
+    What decides is the dB less four times what the energy ratio lacks of 0.85: neither a blur
+    nor a sharp face of somebody else is wanted.
+    """
+    batches = {
+        name: tuple(
+            torch.from_numpy(np.stack(part))
+            for part in zip(*(draw(index) for index in range(96)), strict=True)
+        )
+        for name, draw in draws.items()
+    }  # fmt: skip
+
+    def validate(network: nn.Module) -> Score:
+        score: Score = {}
+        for name, (given, faces, known) in batches.items():
+            painted = predict(network, given)
+            maps = (given[:, 3:4] * known)[:, 0]
+            score[f"{name}_db"] = inside_db(painted, faces, maps)
+            score[f"{name}_energy"] = metrics.energy_ratio(
+                painted.numpy().transpose(0, 2, 3, 1), faces.numpy().transpose(0, 2, 3, 1),
+                maps.numpy() > 0.99,
+            )  # fmt: skip
+        lack = max(0.85 - score["sharp_energy"], 0.0)
+        score["score"] = 0.5 * (score["sharp_db"] + score["whole_db"]) - 4 * lack
+        return score
+
+    return validate
+
+
+def predict(network: nn.Module, given: Tensor) -> Tensor:
+    """Painted faces (n, 3, h, w) in 0..1, in batches, without gradients."""
+    network.eval()
+    with torch.no_grad(), autocast():
+        parts = [
+            network(part.to(fit.device()).contiguous(memory_format=torch.channels_last))
+            for part in given.split(16)
+        ]
+    return torch.cat(parts).float().clamp(0, 1).cpu()
+
+
+def main() -> None:
+    parser = fit.arguments("Trains the portrait profile's inpainter.", 25, "runs/portrait")
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--adversarial", action="store_true", help="with a critic")
+    parser.add_argument("--features", help="run folder of training.attributes", default="")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    sets = load_faces(args.cache, args.data, ("utkface_200x200", "lfw_deepfunneled"))
+
+    def samples(validation: bool, seed: int, *weights: float) -> Samples:
+        parts: list[FaceSet] = [faces.split(validation) for faces in sets.values()]
+        templates = synthesis.drawn_templates()
+        return Samples(parts, list(weights), PORTRAIT, templates, seed, 0.05, 0.0)
+
+    # UTKFace has the detail and ends at the chin, LFW has half of it and all that is around.
+    train = samples(False, args.seed, 0.6, 0.4)
+    validate = validator(
+        {"sharp": Draw(samples(True, 0, 1.0, 0.0), exact=True),
+         "whole": Draw(samples(True, 0, 0.0, 1.0), exact=True)}
+    )  # fmt: skip
+    network = build()
+    if args.start:
+        fit.load_best(network, args.start)
+    features = None
+    if args.features:
+        features = Attributes()
+        fit.load_best(features, args.features)
+    beta = 0.5 if args.adversarial else 0.9
+    config = Config(args.out, args.seed, args.minutes, args.batch, args.rate, beta=beta)
+    loss = Loss(features, args.adversarial, 2 * args.rate)
+    print(fit.fit(network, Draw(train), loss, validate, config, loss))
+
+
+if __name__ == "__main__":
+    main()
