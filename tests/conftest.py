@@ -9,26 +9,39 @@ import av
 import numpy as np
 import pytest
 
+from stream_unmask.faces.landmarks import _EYES, _UPRIGHT
+from stream_unmask.models.guide import _FACE, _LIPS, _NOSE
+from stream_unmask.models.profile import PROFILES, Profile
+
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
 
 
-@pytest.fixture(scope="session")
-def engines() -> Path:
-    """The folder of engines, with the trained ones in it."""
-    folder = ROOT / "engines"
-    missing = [n for n in ("segmenter", "inpainter", "enhancer") if not _shipped(folder, n)]
-    if missing:
-        pytest.skip(f"not trained yet: {', '.join(missing)}")
-    return folder
-
-
-def _shipped(folder: Path, name: str) -> bool:
-    return (folder / f"{name}.onnx").is_file()
+@pytest.fixture(scope="session", params=PROFILES)
+def profile(request: pytest.FixtureRequest) -> Profile:
+    """Every profile in turn."""
+    return PROFILES[request.param]
 
 
 @pytest.fixture(scope="session")
-def example(engines: Path) -> Path:
+def frontal() -> np.ndarray:
+    """A plain mesh (468, 2) that looks straight ahead, in eye distances from between its eyes."""
+    points = np.random.default_rng(0).uniform((-0.8, -0.5), (0.8, 1.4), (468, 2))
+    turn = np.linspace(0, 2 * np.pi, len(_FACE), endpoint=False)
+    points[list(_FACE)] = np.stack([1.1 * np.sin(turn), 0.465 - 1.285 * np.cos(turn)], 1)
+    turn = np.linspace(0, 2 * np.pi, len(_LIPS), endpoint=False)
+    points[list(_LIPS)] = np.stack([-0.42 * np.cos(turn), 1.07 + 0.17 * np.sin(turn)], 1)
+    nose = [(0, 0.1), (-0.18, 0.45), (-0.22, 0.62), (-0.12, 0.7), (0, 0.73)]
+    points[list(_NOSE)] = nose + [(-x, y) for x, y in nose[3:0:-1]]
+    for outline, x in zip(_EYES, (-0.5, 0.5), strict=True):
+        points[list(outline)] = (x, 0)
+    for index, place in _UPRIGHT.items():
+        points[index] = place
+    return points.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def example() -> Path:
     """The example clip, 4 s with sound, of one person in a mask."""
     return ROOT / "examples" / "masked_portrait.mp4"
 

@@ -105,7 +105,7 @@ def test_nothing_else_is_left_in_the_folder(run: Run) -> None:
 
 
 def test_a_video_without_faces_is_only_encoded_again(
-    engines: Path, bare_clip: Path, tmp_path: Path, played: Callable[[Path], Any]
+    bare_clip: Path, tmp_path: Path, played: Callable[[Path], Any]
 ) -> None:
     report = unmask_video(bare_clip, tmp_path / "out.mkv")
     assert (report.frames, report.edited_frames, report.faces, report.people) == (6, 0, 0, 0)
@@ -114,7 +114,7 @@ def test_a_video_without_faces_is_only_encoded_again(
         assert np.abs(new.astype(int) - old).mean() < 3
 
 
-def test_a_picture(engines: Path, masked_picture: np.ndarray) -> None:
+def test_a_picture(masked_picture: np.ndarray) -> None:
     original = masked_picture.copy()
     done = unmask_image(masked_picture)
     assert np.array_equal(masked_picture, original)
@@ -128,7 +128,7 @@ def test_a_picture(engines: Path, masked_picture: np.ndarray) -> None:
     assert 0.01 < done.mask.mean() < 0.25
 
 
-def test_a_picture_of_nobody_comes_back_as_it_was(engines: Path) -> None:
+def test_a_picture_of_nobody_comes_back_as_it_was() -> None:
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
     done = unmask_image(image)
     assert np.array_equal(done.image, image)
@@ -136,13 +136,13 @@ def test_a_picture_of_nobody_comes_back_as_it_was(engines: Path) -> None:
     assert (done.faces, done.masked) == ((), 0)
 
 
-def test_a_picture_may_be_a_view(engines: Path, masked_picture: np.ndarray) -> None:
+def test_a_picture_may_be_a_view(masked_picture: np.ndarray) -> None:
     stored = np.ascontiguousarray(masked_picture[..., ::-1])
     done = unmask_image(stored[..., ::-1])
     assert np.array_equal(done.image, unmask_image(masked_picture).image)
 
 
-def test_the_label_fits_into_a_small_picture(engines: Path, masked_picture: np.ndarray) -> None:
+def test_the_label_fits_into_a_small_picture(masked_picture: np.ndarray) -> None:
     small = cv2.resize(masked_picture, (96, 96), interpolation=cv2.INTER_AREA)
     plain, labelled = unmask_image(small), unmask_image(small, Options(label=True))
     assert plain.masked == labelled.masked
@@ -167,7 +167,7 @@ def test_what_is_no_picture_is_refused(image: Any) -> None:
         unmask_image(image)
 
 
-def test_an_error_on_the_way_leaves_nothing(engines: Path, example: Path, tmp_path: Path) -> None:
+def test_an_error_on_the_way_leaves_nothing(example: Path, tmp_path: Path) -> None:
     def stop(done: float, total: float | None) -> None:
         if done > 0.1:
             raise KeyboardInterrupt

@@ -84,20 +84,20 @@ def test_a_picture_with_everything(command: Command, picture: Path, tmp_path: Pa
 
 
 def test_quiet_says_nothing(
-    command: Command, engines: Path, bare_clip: Path, tmp_path: Path
+    command: Command, bare_clip: Path, tmp_path: Path
 ) -> None:
     assert command(bare_clip, "-o", tmp_path / "out.mp4", "-q") == (0, "", "")
 
 
 def test_without_a_mask_it_says_so(
-    command: Command, engines: Path, bare_clip: Path, tmp_path: Path
+    command: Command, bare_clip: Path, tmp_path: Path
 ) -> None:
     code, out, _ = command(bare_clip, "-o", tmp_path / "out.mp4")
     assert code == 0
     assert "no mask found; nothing was changed" in out
 
 
-def test_overwrite(command: Command, engines: Path, bare_clip: Path, tmp_path: Path) -> None:
+def test_overwrite(command: Command, bare_clip: Path, tmp_path: Path) -> None:
     (tmp_path / "out.mp4").write_bytes(b"old")
     assert command(bare_clip, "-o", tmp_path / "out.mp4", "--overwrite")[0] == 0
     assert (tmp_path / "out.mp4").stat().st_size > 500
@@ -278,7 +278,7 @@ def test_version(command: Command) -> None:
     assert out.startswith("stream-unmask 0.")
 
 
-def test_info(command: Command, engines: Path) -> None:
+def test_info(command: Command) -> None:
     code, out, _ = command("info")
     assert code == 0
     for word in ("openvino", "CPU", "segmenter.onnx", "face_landmark", "checksums fit"):

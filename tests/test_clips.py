@@ -14,7 +14,7 @@ SECONDS = 1.5
 
 @pytest.mark.parametrize("name", ["masked_woman_desk_404p", "masked_man_1080p"])
 def test_masked_people_are_changed_in_most_frames(
-    engines: Path, clips: Path, tmp_path: Path, played: Callable[[Path], Any], name: str
+    clips: Path, tmp_path: Path, played: Callable[[Path], Any], name: str
 ) -> None:
     report = unmask_video(clips / f"{name}.mp4", tmp_path / "out.mp4", Options(duration=SECONDS))
     assert report.edited_frames > 0.8 * report.frames
@@ -27,7 +27,7 @@ def test_masked_people_are_changed_in_most_frames(
     "name", ["unmasked_man_720p", "unmasked_stage_360p_audio", "unmasked_woman_grey_512p_audio"]
 )
 def test_unmasked_people_are_never_changed(
-    engines: Path, clips: Path, tmp_path: Path, name: str
+    clips: Path, tmp_path: Path, name: str
 ) -> None:
     report = unmask_video(clips / f"{name}.mp4", tmp_path / "out.mp4", Options(duration=SECONDS))
     assert report.frames >= 15

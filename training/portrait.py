@@ -36,13 +36,14 @@ from training.unet import HalfUNet
 # Weights of the loss. Inside and outside the map: L1. Features: of the attribute network, and of
 # the critic.
 INSIDE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 30.0, 3.0, 2.0, 1.0, 6.0
+WIDTHS = (32, 64, 128, 176, 192)
 OPEN_MOUTH = 0.11  # gap between the lips, in face units, from which teeth show
 TURNED = 0.36  # how far the nose is off the middle between the cheeks, in their distance
 
 
 def build() -> HalfUNet:
     """The network: face, map and guide (n, 5, h, w) -> face (n, 3, h, w)."""
-    return HalfUNet(5, 3, refined=True)
+    return HalfUNet(5, 3, WIDTHS, refined=True)
 
 
 class Critic(nn.Module):

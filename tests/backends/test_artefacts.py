@@ -7,11 +7,9 @@ import pytest
 
 from stream_unmask.backends import artefacts
 from stream_unmask.errors import BackendError
-
-NETWORKS = {
-    *("face_detection_short_range", "face_detection_full_range", "face_landmark"),
-    *("segmenter", "inpainter", "enhancer"),
-}
+from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE
+from stream_unmask.faces.landmarks import FACE_LANDMARK
+from stream_unmask.models.profile import Profile
 
 
 @pytest.fixture
@@ -55,9 +53,18 @@ def test_an_installation_without_engines(folder: Path) -> None:
         artefacts.engine_path("tiny")
 
 
-def test_every_network_is_shipped_with_its_facts() -> None:
+def test_every_engine_is_shipped_with_its_facts() -> None:
     facts = artefacts.manifest()
-    assert set(facts) >= NETWORKS
+    assert len(facts) > 5
     for name, table in facts.items():
         assert artefacts.engine_path(name).stat().st_size > 1000
         assert {"licence", "authors", "source", "recipe"} <= set(table)
+
+
+def test_what_finds_faces_is_shipped() -> None:
+    assert {s.name for s in (SHORT_RANGE, FULL_RANGE, FACE_LANDMARK)} <= set(artefacts.manifest())
+
+
+def test_a_profiles_networks_are_shipped(profile: Profile) -> None:
+    specs = (profile.segmenter, profile.inpainter, profile.enhancer)
+    assert {spec.name for spec in specs if spec is not None} <= set(artefacts.manifest())

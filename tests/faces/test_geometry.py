@@ -34,6 +34,37 @@ def test_a_similarity_keeps_angles_and_knows_its_scale():
     assert scale_of(matrix) == pytest.approx(2.5)
 
 
+def squared_error(matrix, source, target):
+    return float(((source @ matrix[:, :2].T + matrix[:, 2] - target) ** 2).sum())
+
+
+def test_many_points_that_fit_land_exactly():
+    source = np.random.default_rng(0).uniform(-5, 90, (19, 2))
+    wanted = similarity(PAIRS[0], EYES)
+    target = source @ wanted[:, :2].T + wanted[:, 2]
+    assert np.allclose(similarity(source, target), wanted, atol=1e-9)
+
+
+def test_of_many_points_that_do_not_fit_the_squares_are_least():
+    """No similarity beside the one that is found comes closer, and a mirror is never taken."""
+    rng = np.random.default_rng(1)
+    source = rng.uniform(-5, 90, (19, 2))
+    target = 1.7 * source[:, ::-1] * (-1, 1) + rng.normal(0, 4, (19, 2))  # turned by 90 degrees
+    found = similarity(source, target)
+    (a, b), (c, d) = found[:, :2]
+    assert (a, b) == (d, -c)
+    assert scale_of(found) == pytest.approx(1.7, rel=0.05)
+    least = squared_error(found, source, target)
+    for turn in (complex(1.002, 0), complex(0.998, 0), complex(1, 2e-3), complex(1, -2e-3)):
+        other = complex(a, c) * turn
+        linear = np.array([[other.real, -other.imag], [other.imag, other.real]])
+        shift = target.mean(0) - linear @ source.mean(0)
+        assert squared_error(np.column_stack([linear, shift]), source, target) > least
+    for shift in ((0.1, 0), (-0.1, 0), (0, 0.1), (0, -0.1)):
+        moved = found + np.column_stack([np.zeros((2, 2)), shift])
+        assert squared_error(moved, source, target) > least
+
+
 @pytest.mark.parametrize("source", PAIRS)
 def test_invert_undoes(source):
     matrix = similarity(source, EYES)

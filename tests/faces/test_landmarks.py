@@ -3,6 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stream_unmask.backends import open_engine
+from stream_unmask.backends.function import FunctionEngine
+from stream_unmask.faces.geometry import apply, similarity
+from stream_unmask.faces.landmarks import FACE_LANDMARK, _EYES, Landmarker, anchors
 from stream_unmask.types import Face
 
 
@@ -62,6 +66,57 @@ def test_the_second_placement_steadies(detector, landmarker, portrait):
     spread = [np.stack([f.eyes for f in faces]).std(0).mean() for faces in (once, twice)]
     assert spread[1] < 0.7 * spread[0]
     assert spread[1] < 0.02 * eye_distance(face)
+
+
+def test_a_face_that_looks_straight_ahead_is_anchored_by_its_eyes(frontal):
+    assert np.allclose(anchors(frontal), [(-0.5, 0), (0.5, 0)], atol=1e-5)
+
+
+def test_anchors_follow_size_place_and_roll_exactly(frontal):
+    move = similarity(np.array([(-0.5, 0), (0.5, 0)]), np.array([(120, 80), (90, 110)]))
+    assert np.allclose(anchors(apply(move, frontal)), [(120, 80), (90, 110)], atol=1e-3)
+
+
+def test_the_portraits_anchors_are_close_to_its_eyes(detector, landmarker, portrait):
+    """She looks about straight ahead."""
+    (face,) = landmarker(portrait, detector(portrait))
+    assert np.array_equal(face.anchors, anchors(face.mesh))
+    off = np.linalg.norm(face.anchors - face.eyes, axis=1) / eye_distance(face)
+    assert off.max() < 0.15
+
+
+@pytest.fixture(scope="module")
+def deep(detector, portrait):
+    """The portrait's mesh with its depth (468, 3), in the landmark network's pixels."""
+    engine, seen = open_engine(FACE_LANDMARK), []
+
+    def look(images):
+        found = engine(images)
+        seen.append(found[0])
+        return found
+
+    Landmarker(FunctionEngine(FACE_LANDMARK, look))(portrait, detector(portrait))
+    return seen[-1][0].astype(np.float64)
+
+
+@pytest.mark.parametrize("degrees", [-45, -30, 30, 45])
+def test_a_turned_face_is_cut_neither_larger_nor_aside(deep, degrees):
+    """Both about half as much as if its eyes held the crop."""
+
+    def held(points):
+        eyes = np.stack([points[list(outline)].mean(0) for outline in _EYES])
+        centre = (points.min(0) + points.max(0)) / 2
+        pairs = (eyes, anchors(points.astype(np.float32)))
+        return [(np.linalg.norm(b - a), ((a + b) / 2 - centre)[0]) for a, b in pairs]
+
+    angle = np.radians(degrees)
+    middle = deep.mean(0)
+    turn = np.array(
+        [(np.cos(angle), 0, np.sin(angle)), (0, 1, 0), (-np.sin(angle), 0, np.cos(angle))]
+    )
+    turned = (deep - middle) @ turn.T + middle
+    print(held(deep[:, :2]), held(turned[:, :2]))
+    assert 0
 
 
 def test_parity_with_mediapipe(detector, landmarker, portrait):

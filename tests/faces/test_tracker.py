@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stream_unmask.faces.landmarks import anchors
 from stream_unmask.faces.tracker import Tracker
 
 BACKGROUND = np.random.default_rng(0).integers(30, 220, (9, 16, 3), np.uint8)
@@ -39,6 +40,22 @@ def test_a_moving_face_keeps_its_number(detector, landmarker, place, empty):
         assert face.mesh is not None
         assert np.linalg.norm(face.eyes - eyes, axis=1).max() < 0.08 * 80
     assert counted.calls == 4
+
+
+def test_anchors_are_steadied_and_eyes_are_told_as_they_were_seen(
+    detector, landmarker, place, empty
+):
+    """A face that shakes by a pixel has a crop that shakes less."""
+    tracker, shifts = Tracker(detector, landmarker, every=4), np.random.default_rng(2)
+    faces = []
+    for shift in shifts.normal(0, 1, (24, 2)):
+        (face,) = tracker(place(empty, (320, 180) + shift, 80)[0])
+        faces.append(face)
+    eyes, held = (np.stack([getattr(f, part) for f in faces[4:]]) for part in ("eyes", "anchors"))
+    raw = np.stack([anchors(face.mesh) for face in faces[4:]])
+    assert np.diff(held, axis=0).std() < 0.6 * np.diff(raw, axis=0).std()
+    assert np.abs(held - raw).max() < 4
+    assert np.diff(eyes, axis=0).std() > 0.8 * np.diff(raw, axis=0).std()
 
 
 def test_two_faces_have_two_numbers(detector, landmarker, place, empty):

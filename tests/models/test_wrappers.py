@@ -1,21 +1,26 @@
 """The wrappers with engines that only look at what they get."""
 
 import numpy as np
-import pytest
 
 from stream_unmask.backends.function import FunctionEngine
-from stream_unmask.models.enhancer import ENHANCER, Enhancer
-from stream_unmask.models.inpainter import INPAINTER, Inpainter
-from stream_unmask.models.profile import PAPER, PROFILES
-from stream_unmask.models.segmenter import SEGMENTER, Segmenter
+from stream_unmask.models.enhancer import Enhancer
+from stream_unmask.models.guide import guide
+from stream_unmask.models.inpainter import Inpainter
+from stream_unmask.models.profile import PAPER, PORTRAIT, Profile
+from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.models.tensors import from_images, from_masks, to_images, to_masks
 
-SHAPE = (PAPER.height, PAPER.width)
 RNG = np.random.default_rng(0)
+ENHANCER = PAPER.enhancer
+assert ENHANCER is not None
 
 
-def pictures(count: int) -> list[np.ndarray]:
-    return list(RNG.integers(0, 256, (count, *SHAPE, 3), np.uint8))
+def shape(profile: Profile) -> tuple[int, int]:
+    return profile.height, profile.width
+
+
+def pictures(count: int, profile: Profile = PAPER) -> list[np.ndarray]:
+    return list(RNG.integers(0, 256, (count, *shape(profile), 3), np.uint8))
 
 
 def test_pictures_survive_the_round_trip() -> None:
@@ -47,35 +52,57 @@ def test_maps_survive_the_round_trip() -> None:
     assert all(np.array_equal(*pair) for pair in zip(to_masks(tensor), masks, strict=True))
 
 
-def test_the_segmenter_gives_each_face_its_map() -> None:
-    engine = FunctionEngine(SEGMENTER, lambda faces: faces[:, :1])
-    faces = pictures(3)
-    masks = Segmenter(engine)(faces)
-    for face, mask in zip(faces, masks, strict=True):
-        assert mask.shape == SHAPE
-        assert np.allclose(mask, face[..., 0] / 255, atol=1e-6)
+def test_the_segmenter_gives_each_face_its_maps(profile: Profile) -> None:
+    engine = FunctionEngine(profile.segmenter, lambda faces: faces[:, : profile.maps])
+    faces = pictures(3, profile)
+    found = Segmenter(engine)(faces)
+    assert len(found) == 3
+    for face, maps in zip(faces, found, strict=True):
+        assert maps.shape == (profile.maps, *shape(profile))
+        wanted = face[..., : profile.maps].transpose(2, 0, 1) / 255
+        assert np.allclose(maps, wanted, atol=1e-6)
 
 
-def test_the_inpainter_never_sees_what_the_map_covers() -> None:
+def test_the_inpainter_never_sees_what_the_map_covers(profile: Profile) -> None:
     seen: list[np.ndarray] = []
 
-    def engine(hidden: np.ndarray) -> np.ndarray:
-        seen.append(hidden)
-        return np.full_like(hidden, 2.0)
+    def engine(given: np.ndarray) -> np.ndarray:
+        seen.append(given)
+        return np.full_like(given[:, :3], 2.0)
 
-    faces, masks = pictures(2), list(RNG.random((2, *SHAPE), np.float32))
+    faces, masks = pictures(2, profile), list(RNG.random((2, *shape(profile)), np.float32))
     masks[0][40:90] = 1
-    painted = Inpainter(FunctionEngine(INPAINTER, engine))(faces, masks)
-    for face, mask, hidden in zip(faces, masks, seen[0], strict=True):
+    paint = Inpainter(FunctionEngine(profile.inpainter, engine), profile.guided)
+    painted = paint(faces, masks, [None, None])
+    assert seen[0].shape[1] == profile.inpainter.inputs[0].shape[1]
+    for face, mask, given in zip(faces, masks, seen[0], strict=True):
         wanted = face / 255 * (1 - mask[..., None])
-        assert np.allclose(hidden.transpose(1, 2, 0), wanted, atol=1e-6)
-    assert not seen[0][0, :, 40:90].any()
+        assert np.allclose(given[:3].transpose(1, 2, 0), wanted, atol=1e-6)
+    assert not seen[0][0, :3, 40:90].any()
     assert all((image == 255).all() for image in painted)  # a linear output is clamped
+
+
+def test_a_guided_inpainter_is_shown_the_map_and_each_faces_guide(frontal: np.ndarray) -> None:
+    seen: list[np.ndarray] = []
+
+    def engine(given: np.ndarray) -> np.ndarray:
+        seen.append(given)
+        return given[:, :3]
+
+    mesh = (PORTRAIT.eyes.mean(0) + PORTRAIT.unit * frontal).astype(np.float32)
+    meshes = [mesh, None, mesh + (9, 0)]
+    masks = list(RNG.random((3, *shape(PORTRAIT)), np.float32))
+    paint = Inpainter(FunctionEngine(PORTRAIT.inpainter, engine), guided=True)
+    paint(pictures(3, PORTRAIT), masks, meshes)
+    for given, mask, its in zip(seen[0], masks, meshes, strict=True):
+        assert np.array_equal(given[3], mask)
+        assert np.array_equal(given[4], guide(its, PORTRAIT.size))
+    assert [given[4].any() for given in seen[0]] == [True, False, True]
 
 
 def test_the_enhancer_changes_brightness_alone() -> None:
     engine = FunctionEngine(ENHANCER, lambda luma: luma * np.float32(0.5))
-    grey = np.full((*SHAPE, 3), 100, np.uint8)
+    grey = np.full((*shape(PAPER), 3), 100, np.uint8)
     (darker,) = Enhancer(engine)([grey])
     assert np.abs(darker.astype(int) - 50).max() <= 1
 
@@ -85,19 +112,7 @@ def test_the_enhancer_changes_brightness_alone() -> None:
 
 def test_the_enhancer_clamps() -> None:
     engine = FunctionEngine(ENHANCER, lambda luma: luma * 9 - 1)
-    black, white = np.zeros((*SHAPE, 3), np.uint8), np.full((*SHAPE, 3), 250, np.uint8)
+    black, white = np.zeros((*shape(PAPER), 3), np.uint8), np.full((*shape(PAPER), 3), 250, np.uint8)
     dark, light = Enhancer(engine)([black, white])
     assert dark.max() == 0
     assert light.min() == 255
-
-
-@pytest.mark.parametrize("spec", [SEGMENTER, INPAINTER, ENHANCER])
-def test_contracts_fit_the_profile(spec: object) -> None:
-    for tensor in (*spec.inputs, *spec.outputs):  # type: ignore[attr-defined]
-        assert tensor.shape[0] is None
-        assert tensor.shape[2:] == SHAPE
-
-
-def test_the_paper_profile() -> None:
-    assert PROFILES["paper"].size == (176, 208)
-    assert PAPER.eyes.tolist() == [[68.5, pytest.approx(106.3)], [107.5, pytest.approx(106.3)]]
