@@ -11,6 +11,7 @@ import pytest
 
 from stream_unmask import OptionError, Options, OutputError, Report, unmask_image, unmask_video
 from stream_unmask.label import mark
+from stream_unmask.models.profile import PORTRAIT, Profile
 from stream_unmask.video.image import read_image
 
 FRAMES = 15
@@ -26,10 +27,10 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(profile: Profile, example: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder, heard = tmp_path_factory.mktemp("run"), []
     report = unmask_video(
-        example, folder / "out.mp4", Options(duration=FRAMES / 25),
+        example, folder / "out.mp4", Options(profile=profile.name, duration=FRAMES / 25),
         mask_target=folder / "map.mp4", sheet_target=folder / "sheet.png",
         progress=lambda done, total: heard.append((done, total)),
     )  # fmt: skip
@@ -114,9 +115,9 @@ def test_a_video_without_faces_is_only_encoded_again(
         assert np.abs(new.astype(int) - old).mean() < 3
 
 
-def test_a_picture(masked_picture: np.ndarray) -> None:
+def test_a_picture(profile: Profile, masked_picture: np.ndarray) -> None:
     original = masked_picture.copy()
-    done = unmask_image(masked_picture)
+    done = unmask_image(masked_picture, Options(profile=profile.name))
     assert np.array_equal(masked_picture, original)
     assert done.image.dtype == np.uint8
     assert done.mask.dtype == np.float32
@@ -142,9 +143,13 @@ def test_a_picture_may_be_a_view(masked_picture: np.ndarray) -> None:
     assert np.array_equal(done.image, unmask_image(masked_picture).image)
 
 
-def test_the_label_fits_into_a_small_picture(masked_picture: np.ndarray) -> None:
+def test_the_label_fits_into_a_small_picture(
+    profile: Profile, masked_picture: np.ndarray
+) -> None:
     small = cv2.resize(masked_picture, (96, 96), interpolation=cv2.INTER_AREA)
-    plain, labelled = unmask_image(small), unmask_image(small, Options(label=True))
+    plain, labelled = (
+        unmask_image(small, Options(profile=profile.name, label=label)) for label in (False, True)
+    )
     assert plain.masked == labelled.masked
     if not plain.masked:
         pytest.skip("the face is too small for these engines")
@@ -188,11 +193,16 @@ def test_a_sheet_that_can_not_be_written_is_refused_before_the_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_default_profile() -> None:
+    assert Options().profile == PORTRAIT.name
+
+
 @pytest.mark.parametrize(
     "choice",
     [
         {"batch": 0}, {"window": 0}, {"every": -1}, {"start": -1.0}, {"start": float("nan")},
         {"duration": 0.0}, {"duration": float("inf")}, {"quality": 64}, {"device": "tpu"},
+        {"profile": "cartoon"}, {"profile": ""},
     ],
     ids=str,
 )  # fmt: skip

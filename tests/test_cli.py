@@ -13,8 +13,10 @@ import av
 import numpy as np
 import pytest
 
+from stream_unmask import Options, unmask_image
 from stream_unmask.cli import main
 from stream_unmask.label import mark
+from stream_unmask.models.profile import Profile
 from stream_unmask.video.image import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -101,6 +103,16 @@ def test_overwrite(command: Command, bare_clip: Path, tmp_path: Path) -> None:
     (tmp_path / "out.mp4").write_bytes(b"old")
     assert command(bare_clip, "-o", tmp_path / "out.mp4", "--overwrite")[0] == 0
     assert (tmp_path / "out.mp4").stat().st_size > 500
+
+
+def test_a_profile_by_name(
+    command: Command, profile: Profile, picture: Path, tmp_path: Path
+) -> None:
+    code, out, err = command(picture, "-o", tmp_path / "out.png", "--profile", profile.name)
+    assert (code, err) == (0, "")
+    assert "1 frame, 1 with invented faces" in out
+    wanted = unmask_image(read_image(picture), Options(profile=profile.name))
+    assert np.array_equal(read_image(tmp_path / "out.png"), wanted.image)
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
@@ -232,6 +244,7 @@ def test_extra_outputs_of_a_picture_are_checked_before_the_work(command: Command
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (["--profile", "cartoon"], "no profile 'cartoon'; choose from portrait, paper"),
         (["--backend", "tensorflow"], "no backend 'tensorflow'"),
         (["--device", "tpu"], "no device 'tpu'"),
         (["--quality", "99"], "between 0 and 63"),
@@ -281,7 +294,7 @@ def test_version(command: Command) -> None:
 def test_info(command: Command) -> None:
     code, out, _ = command("info")
     assert code == 0
-    for word in ("openvino", "CPU", "segmenter.onnx", "face_landmark", "checksums fit"):
+    for word in ("openvino", "CPU", "paper_segmenter", "portrait_segmenter", "face_landmark", "checksums fit"):
         assert word in out
 
 

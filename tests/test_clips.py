@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stream_unmask import Options, unmask_video
+from stream_unmask.models.profile import Profile
 
 pytestmark = pytest.mark.slow
 SECONDS = 1.5
@@ -14,9 +15,10 @@ SECONDS = 1.5
 
 @pytest.mark.parametrize("name", ["masked_woman_desk_404p", "masked_man_1080p"])
 def test_masked_people_are_changed_in_most_frames(
-    clips: Path, tmp_path: Path, played: Callable[[Path], Any], name: str
+    profile: Profile, clips: Path, tmp_path: Path, played: Callable[[Path], Any], name: str
 ) -> None:
-    report = unmask_video(clips / f"{name}.mp4", tmp_path / "out.mp4", Options(duration=SECONDS))
+    options = Options(profile=profile.name, duration=SECONDS)
+    report = unmask_video(clips / f"{name}.mp4", tmp_path / "out.mp4", options)
     assert report.edited_frames > 0.8 * report.frames
     after = played(tmp_path / "out.mp4")
     assert len(after.times) == report.frames >= 15
@@ -27,8 +29,9 @@ def test_masked_people_are_changed_in_most_frames(
     "name", ["unmasked_man_720p", "unmasked_stage_360p_audio", "unmasked_woman_grey_512p_audio"]
 )
 def test_unmasked_people_are_never_changed(
-    clips: Path, tmp_path: Path, name: str
+    profile: Profile, clips: Path, tmp_path: Path, name: str
 ) -> None:
-    report = unmask_video(clips / f"{name}.mp4", tmp_path / "out.mp4", Options(duration=SECONDS))
+    options = Options(profile=profile.name, duration=SECONDS)
+    report = unmask_video(clips / f"{name}.mp4", tmp_path / "out.mp4", options)
     assert report.frames >= 15
     assert report.edited_frames == 0

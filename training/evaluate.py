@@ -1,7 +1,8 @@
 """Measures the shipped engines through the product's own functions: evaluation.md, A to D and F.
 
     python -m training.evaluate
-    python -m training.evaluate --parts segmentation photos --limit 40
+    python -m training.evaluate --profile paper --parts segmentation photos --limit 40
+    python -m training.evaluate --parts profiles attributes --before runs/portrait
 
 prints tables in Markdown and leaves them in OUT/tables.md and OUT/results.json, with contact
 sheets beside them. The same engines give the same figures.
@@ -13,18 +14,23 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from stream_unmask.backends.artefacts import manifest
+from stream_unmask.models.profile import PORTRAIT, PROFILES
 from stream_unmask.options import Options
-from stream_unmask.pipeline import open_parts
-from training import evaluate_pairs, evaluate_photos
+from stream_unmask.pipeline import Parts, open_parts
+from stream_unmask.unmask import Networks
+from training import evaluate_glance, evaluate_pairs, evaluate_photos, evaluate_profiles
 from training.dataset import load_faces
-from training.product import SEED, Bench
+from training.product import LFW, SEED, UTKFACE, Bench
 
-PARTS = (*evaluate_pairs.PARTS, *evaluate_photos.PARTS)
+PARTS = (
+    *evaluate_pairs.PARTS, *evaluate_photos.PARTS, *evaluate_profiles.PARTS, *evaluate_glance.PARTS,
+)  # fmt: skip
 
 
 def run(bench: Bench) -> None:
@@ -33,6 +39,8 @@ def run(bench: Bench) -> None:
         evaluate_photos.labelled: {"photos"},
         evaluate_photos.false_edits: {"false-edits"},
         evaluate_photos.unlabelled: {"unlabelled"},
+        evaluate_glance.glance: set(evaluate_glance.PARTS),
+        evaluate_profiles.compared: set(evaluate_profiles.PARTS),
         evaluate_pairs.synthetic: set(evaluate_pairs.PARTS),
     }
     for step, parts in steps.items():
@@ -40,6 +48,28 @@ def run(bench: Bench) -> None:
             begin = time.perf_counter()
             step(bench)
             print(f"{step.__name__}: {time.perf_counter() - begin:.0f} s", file=sys.stderr)
+
+
+@contextmanager
+def opened(
+    profile: str, wanted: set[str], before: Path | None
+) -> Iterator[tuple[Parts, dict[str, Networks]]]:
+    """The product with a profile, and by name the networks to compare with each other, if wanted.
+
+    before: run folder of the portrait's inpainter as it was before the critic.
+    """
+    with ExitStack() as stack:
+        parts = stack.enter_context(open_parts(Options(profile=profile)))
+        networks = {}
+        if wanted & set(evaluate_profiles.PARTS):
+            for name in reversed(PROFILES):
+                other = parts if name == profile else None
+                other = other or stack.enter_context(open_parts(Options(profile=name)))
+                networks[name] = other.networks
+            if before is not None:
+                found = evaluate_profiles.without_critic(before, networks[PORTRAIT.name])
+                networks[evaluate_profiles.BEFORE] = found
+        yield parts, networks
 
 
 def facts(bench: Bench) -> dict[str, Any]:
@@ -56,7 +86,7 @@ def facts(bench: Bench) -> dict[str, Any]:
         for command in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain"))
     )  # fmt: skip
     return {
-        "commit": commit + "+" * bool(changes), "profile": bench.parts.profile.name,
+        "commit": commit + "+" * bool(changes), "profile": bench.profile.name,
         "engines": {name: str(entry["sha256"])[:12] for name, entry in manifest().items()},
         "runs on": bench.parts.backend, "seed": SEED, "limit": bench.limit,
         "parts": [part for part in PARTS if part in bench.wanted],
@@ -97,18 +127,26 @@ def _finite(value: Any) -> Any:
 def main() -> None:
     """Runs the parts that are asked for."""
     parser = argparse.ArgumentParser(description="Measures the shipped engines.")
+    parser.add_argument("--profile", choices=PROFILES, default=PORTRAIT.name)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=Path("runs/faces"))
     parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
     parser.add_argument("--limit", type=int, help="at most so many pictures of each kind")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--before", type=Path, help="run folder of the portrait without a critic")
+    parser.add_argument(
+        "--check-network", type=Path, default=Path("runs/attributes_check"),
+        help="run folder of training.attributes --check",
+    )  # fmt: skip
     args = parser.parse_args()
     if args.limit is not None and args.limit < 1:
         parser.error("--limit must be at least 1")
     args.out.mkdir(parents=True, exist_ok=True)
-    faces = load_faces(args.cache, args.data, ("lfw_deepfunneled",))["lfw_deepfunneled"]
-    with open_parts(Options()) as parts:
-        bench = Bench(parts, args.data, args.out, args.limit, set(args.parts), faces)
+    sets, wanted = load_faces(args.cache, args.data, (UTKFACE, LFW)), set(args.parts)
+    with opened(args.profile, wanted, args.before) as (parts, networks):
+        bench = Bench(
+            parts, args.data, args.out, args.limit, wanted, sets, networks, args.check_network
+        )
         about = facts(bench)
         run(bench)
     text = markdown(bench, about)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stream_unmask.models.profile import PAPER
-from stream_unmask.types import Image, Mask
+from stream_unmask.faces.geometry import apply, invert
+from stream_unmask.models.profile import PAPER, Profile
+from stream_unmask.types import Image, Maps, Mask, Points
 from stream_unmask.unmask import clean, widen
 from training import metrics, sheets
 from training.dataset import Samples
@@ -43,28 +44,56 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """A face, None if it was not kept, the same with a mask on, and the true map."""
+    """A face, the same with a mask on, and the true maps (h, w) of fabric and straps.
+
+    mesh: (468, 2) where the landmarker sees the masked face, in crop pixels. known: (h, w), 0 where
+    the photograph had ended. Of what a camera took only the picture and its maps are kept.
+    """
 
     face: Image | None
     masked: Image
     mask: Mask
+    straps: Mask
+    mesh: Points | None = None
+    known: Mask | None = None
+
+    def hidden(self, profile: Profile) -> Mask:
+        """The true map (h, w) of what a profile is to repaint: with straps, if it knows them."""
+        return np.maximum(self.mask, self.straps) if profile.maps > 1 else self.mask
 
 
 def draw(bench: Bench, kind: Kind, validation: bool) -> list[Pair]:
     """LFW faces of a split, dressed: always the same ones."""
     templates = load_templates(bench.data / "mask_templates") if kind.library else drawn_templates()
     faces = bench.faces.split(validation)
-    samples = Samples([faces], [1.0], PAPER, templates, SEED, paper=kind.paper, bare=0)
+    samples = Samples([faces], [1.0], bench.profile, templates, SEED, paper=kind.paper, bare=0)
+    numbers = range(bench.count(COUNT))
+    if kind.camera:
+        photographs = (samples.photographed(number) for number in numbers)
+        return [Pair(None, _image(picture), *map(_map, maps)) for picture, maps in photographs]
     pairs = []
-    for index in range(bench.count(COUNT)):
-        if kind.camera:
-            masked, mask = samples.photographed(index)
-            pairs.append(Pair(None, _image(masked), np.ascontiguousarray(mask)))
-        else:
-            trio = samples.trio(np.random.default_rng((SEED, index)))
-            mask = np.ascontiguousarray(trio.mask, np.float32)
-            pairs.append(Pair(_image(trio.face), _image(trio.masked), mask))
+    for number in numbers:
+        rng, pair = np.random.default_rng((SEED, number)), None
+        while pair is None:
+            pair = dressed(samples, int(rng.integers(len(faces.names))), rng)
+        pairs.append(pair)
     return pairs
+
+
+def dressed(samples: Samples, index: int, rng: np.random.Generator) -> Pair | None:
+    """A face of the first set with a mask on, framed as in live use; None if that doesn't fit."""
+    faces, profile = samples.sets[0], samples.profile
+    crop, known = faces.cropped(index, profile.eyes, profile.size)
+    trio = samples.dress(crop, rng)
+    if trio is None:
+        return None
+    mesh = apply(invert(crop.to_frame), faces.worn[index])
+    maps = _map(trio.mask), _map(trio.straps)
+    return Pair(_image(trio.face), _image(trio.masked), *maps, mesh, known)
+
+
+def _map(mask: Mask) -> Mask:
+    return np.ascontiguousarray(mask, np.float32)
 
 
 def _image(picture: Array) -> Image:
@@ -79,10 +108,10 @@ def synthetic(bench: Bench) -> None:
             continue
         for validation, split in SPLITS.items():
             pairs = draw(bench, kind, validation)
-            maps = segment(bench.parts, [pair.masked for pair in pairs])
+            maps = segment(bench.parts.networks, [pair.masked for pair in pairs])
             about: Row = {"split": split, "n": len(pairs)}
             if "segmentation" in bench.wanted:
-                row = {"masks": kind.name} | about | segmentation(pairs, maps)
+                row = {"masks": kind.name} | about | segmentation(pairs, maps, bench.profile)
                 bench.add("segmentation", _A, _A_NOTE, [row])
             if filled:
                 fill(bench, kind, about, pairs, maps)
@@ -93,97 +122,107 @@ def synthetic(bench: Bench) -> None:
 
 _A = "A. Segmentation of synthetic pairs (LFW)"
 _A_NOTE = (
-    "Accuracy and cross-entropy are of the raw map; IoU, F1 and boundary F of the cleaned one, not"
-    " yet widened (raw IoU beside it), mean over the faces. Missed: share of true mask pixels that"
-    " the widened map leaves. Specks and holes per face: raw, cleaned, and in the truth itself"
-    " (hands and hair in front cut wide masks in pieces)."
+    "Of the fabric; straps, which only some profiles look for, stand apart. Accuracy and"
+    " cross-entropy are of the raw map; IoU, F1 and boundary F of the cleaned one, not yet"
+    " widened (raw IoU beside it), mean over the faces; the px of boundary F are those of the"
+    " paper's crop. Missed: share of true mask pixels that the widened map leaves. Specks and"
+    " holes per face: raw, cleaned, and in the truth itself (hands and hair in front cut wide"
+    " masks in pieces)."
 )
 
 
-def segmentation(pairs: Sequence[Pair], maps: Sequence[Mask]) -> Row:
+def segmentation(pairs: Sequence[Pair], maps: Sequence[Maps], profile: Profile) -> Row:
     """The row of table A for pairs and the maps that were found."""
+    px = profile.unit / PAPER.unit
 
-    def one(pair: Pair, mask: Mask) -> dict[str, float]:
-        truth, raw, fabric = pair.mask > 0.5, mask > 0.5, clean(mask)
+    def one(pair: Pair, maps: Maps) -> dict[str, float]:
+        mask, straps = maps[0], pair.straps > 0.5
+        truth, raw, fabric = pair.mask > 0.5, mask > 0.5, clean(mask, profile)
         found = fabric > 0.5
+        looked = len(maps) > 1 and straps.any()
         of = {"raw": raw, "cleaned": found, "true": truth}
         return {
             "accuracy": metrics.accuracy(raw, truth),
             "cross-entropy": metrics.cross_entropy(mask, truth),
             "IoU raw": metrics.iou(raw, truth), "IoU": metrics.iou(found, truth),
             "F1": metrics.f1(found, truth),
-            "boundary F 1 px": metrics.boundary_f(found, truth, 1),
-            "boundary F 2 px": metrics.boundary_f(found, truth, 2),
-            "missed": metrics.missed(widen(fabric), truth),
-            "called bare": float(worn(mask) is None),
+            "boundary F 1 px": metrics.boundary_f(found, truth, 1 * px),
+            "boundary F 2 px": metrics.boundary_f(found, truth, 2 * px),
+            "missed": metrics.missed(widen(fabric, profile), truth),
+            "called bare": float(worn(maps, profile) is None),
+            "IoU straps": metrics.iou(maps[1] > 0.5, straps) if looked else np.nan,
             **{f"specks {name}": float(metrics.specks(which)) for name, which in of.items()},
             **{f"holes {name}": float(metrics.holes(which)) for name, which in of.items()},
         }  # fmt: skip
 
     rows = [one(*both) for both in zip(pairs, maps, strict=True)]
-    mean: Row = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    mean: Row = {key: metrics.mean(row[key] for row in rows) for key in rows[0]}
     mean["IoU worst tenth"] = metrics.worst_tenth(row["IoU"] for row in rows)
     return mean
 
 
-def measured(results: Sequence[Image], pairs: Sequence[Pair]) -> dict[str, float]:
+def measured(results: Sequence[Image], pairs: Sequence[Pair], profile: Profile) -> dict[str, float]:
     """`metrics.pooled` of results against the true faces."""
     with ThreadPoolExecutor() as pool:
-        rows = pool.map(lambda r, p: metrics.quality(r, _face(p), p.mask), results, pairs)
+        rows = pool.map(lambda r, p: metrics.quality(r, true(p), p.mask, profile), results, pairs)
         return metrics.pooled(list(rows))
 
 
-def fill(bench: Bench, kind: Kind, about: Row, pairs: list[Pair], maps: list[Mask]) -> None:
+def fill(bench: Bench, kind: Kind, about: Row, pairs: list[Pair], maps: list[Maps]) -> None:
     """Adds to tables B, C and D, and draws the sheets of validation faces."""
-    nothing = np.zeros_like(maps[0])
-    wide = [nothing if (fabric := worn(mask)) is None else widen(fabric) for mask in maps]
-    networks, given = bench.parts.networks, [pair.masked for pair in pairs]
-    steps = painted(networks, given, wide)
+    networks, profile = bench.parts.networks, bench.profile
+    nothing = np.zeros_like(maps[0][0])
+    wide = [nothing if (found := worn(one, profile)) is None else found.wide for one in maps]
+    given, meshes = [pair.masked for pair in pairs], [pair.mesh for pair in pairs]
+    steps = painted(networks, given, wide, meshes)
     if bench.wanted & {"fill", "enhancer"}:
-        hidden = {"true": [p.mask for p in pairs], "true, widened": [_widened(p) for p in pairs]}
-        filled = {name: painted(networks, given, masks) for name, masks in hidden.items()}
+        true_maps = [pair.hidden(profile) for pair in pairs]
+        hidden = {
+            "true": true_maps,
+            "true, widened": [widen((m > 0.5).astype(np.float32), profile) for m in true_maps],
+        }
+        filled = {name: painted(networks, given, m, meshes) for name, m in hidden.items()}
         for name, results in (filled | {"predicted": steps}).items():
-            found = {step: measured(pictures, pairs) for step, pictures in results.items()}
+            figures = {step: measured(made, pairs, profile) for step, made in results.items()}
             if "fill" in bench.wanted:
                 rows: list[Row] = [
                     {"masks": kind.name, "map": name, "after": step} | about | _fill_row(m)
-                    for step, m in found.items()
+                    for step, m in figures.items()
                 ]
                 bench.add("fill", _B, _B_NOTE, rows)
-            if name == "true" and "enhancer" in bench.wanted:
-                row = {"masks": kind.name} | about | _luma_row(found[AE], found[SRCNN])
+            if name == "true" and SRCNN in figures and "enhancer" in bench.wanted:
+                row = {"masks": kind.name} | about | _luma_row(figures[AE], figures[SRCNN])
                 bench.add("enhancer", _SRCNN, "", [row])
     ways = {"ours": steps[MERGED]} if "end" in bench.wanted else {}
     if "baselines" in bench.wanted:
-        both = list(zip(given, wide, strict=True))
-        ways = {name: [way(*one) for one in both] for name, way in BASELINES.items()} | ways
+        ways = baselines(given, wide, profile) | ways
     for name, result in ways.items():
-        row = {"masks": kind.name, "way": name} | about | _end_row(result, pairs, wide)
+        row = {"masks": kind.name, "way": name} | about | _end_row(result, pairs, wide, profile)
         bench.add("end", _C, _C_NOTE, [row])
     if kind.sheet and about["split"] == SPLITS[True] and "sheets" in bench.wanted:
         shown = list(zip(pairs, maps, steps[AE], steps[MERGED], strict=True))[:ON_SHEETS]
         entries = [
-            sheets.Entry(f"{kind.name} {i}", [p.masked, sheets.grey(m), fill, final, _face(p)])
+            sheets.Entry(
+                f"{kind.name} {i}", [p.masked, sheets.grey(m.max(0)), fill, final, true(p)]
+            )
             for i, (p, m, fill, final) in enumerate(shown)
         ]
         sheets.write(bench.out, kind.sheet, entries)
 
 
-def _widened(pair: Pair) -> Mask:
-    return widen((pair.mask > 0.5).astype(np.float32))
-
-
-def _face(pair: Pair) -> Image:
+def true(pair: Pair) -> Image:
+    """The true face of a pair that has one."""
     assert pair.face is not None
     return pair.face
 
 
 _B = "B. Fill (LFW)"
 _B_NOTE = (
-    "dB inside: under the true map, over all its pixels; the true map hides exactly, image x"
-    " (1 - map), and leaves a rim of mask when merged; the predicted one is cleaned and widened as"
-    " the product does, and so, for comparison, is the true one. Seam: L1 on 3 px"
-    " outside the mask. Skin: CIEDE2000 between mask area and cheeks, then the true face's own."
+    "dB inside: under the true map, over all its pixels; the true map hides exactly, image x (1 -"
+    " map), and leaves a rim of mask when merged; the predicted one is cleaned and widened as the"
+    " product does, and so, for comparison, is the true one. Profiles that look for straps are"
+    " given these, too. Seam: L1 on a ring outside the mask that is as wide as 3 px of the"
+    " paper's crop. Skin: CIEDE2000 between mask area and cheeks, then the true face's own."
     " Hands, glasses and straps in front of wide masks are not in the true face, which lowers the"
     " whole-crop figures."
 )
@@ -212,8 +251,10 @@ def _luma_row(before: dict[str, float], after: dict[str, float]) -> Row:
     }  # fmt: skip
 
 
-def _end_row(results: Sequence[Image], pairs: Sequence[Pair], wide: Sequence[Mask]) -> Row:
-    m, triples = measured(results, pairs), list(zip(results, pairs, wide, strict=True))
+def _end_row(
+    results: Sequence[Image], pairs: Sequence[Pair], wide: Sequence[Mask], profile: Profile
+) -> Row:
+    m, triples = measured(results, pairs, profile), list(zip(results, pairs, wide, strict=True))
     left = [metrics.remnant(r, p.masked, p.mask > 0.5) for r, p, _ in triples]
     return {
         "dB inside": m["psnr_in"], "L1 inside": m["l1_in"], "SSIM inside": m["ssim_in"],
@@ -224,24 +265,36 @@ def _end_row(results: Sequence[Image], pairs: Sequence[Pair], wide: Sequence[Mas
     }  # fmt: skip
 
 
-def _skin_colour(masked: Image, mask: Mask) -> Image:
+def _skin_colour(masked: Image, mask: Mask, profile: Profile) -> Image:
     """The picture with the mean colour of the cheeks merged in."""
-    colour = metrics.mean_colour(masked, metrics.cheek(mask > 0.5)) * 255
+    colour = metrics.mean_colour(masked, metrics.cheek(mask > 0.5, profile)) * 255
     if np.isnan(colour).any():
         return masked
     return np.asarray(np.rint(masked + (colour - masked) * mask[..., None]), np.uint8)
 
 
-def _opencv(way: int) -> Callable[[Image, Mask], Image]:
-    def inpaint(masked: Image, mask: Mask) -> Image:
-        return np.asarray(cv2.inpaint(masked, (mask > 0).astype(np.uint8), 5, way), np.uint8)
+def _opencv(way: int) -> Callable[[Image, Mask, Profile], Image]:
+    def inpaint(masked: Image, mask: Mask, profile: Profile) -> Image:
+        radius = 5 * profile.unit / PAPER.unit
+        return np.asarray(cv2.inpaint(masked, (mask > 0).astype(np.uint8), radius, way), np.uint8)
 
     return inpaint
 
 
-BASELINES: dict[str, Callable[[Image, Mask], Image]] = {
-    "do nothing": lambda masked, mask: masked,
+BASELINES: dict[str, Callable[[Image, Mask, Profile], Image]] = {
+    "do nothing": lambda masked, mask, profile: masked,
     "mean skin colour": _skin_colour,
     "OpenCV Telea": _opencv(cv2.INPAINT_TELEA),
     "OpenCV Navier-Stokes": _opencv(cv2.INPAINT_NS),
 }
+
+
+def baselines(
+    given: Sequence[Image], wide: Sequence[Mask], profile: Profile
+) -> dict[str, list[Image]]:
+    """By way, what it makes of crops of a profile, repainting by the maps (h, w)."""
+    with ThreadPoolExecutor() as pool:
+        return {
+            name: list(pool.map(way, given, wide, [profile] * len(given)))
+            for name, way in BASELINES.items()
+        }

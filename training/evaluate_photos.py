@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_unmask.faces.crop import cut
-from stream_unmask.types import Face, Image, Mask
-from stream_unmask.unmask import clean, widen
+from stream_unmask.types import Face, Image, Maps
+from stream_unmask.unmask import clean
 from training import metrics, sheets
 from training.dataset import Archive
 from training.metrics import Row
 from training.photos import CLOSE_UPS, Photo, Photos, iou, lay
-from training.product import Bench, Seen, batches, see, segment, worn
+from training.product import Bench, Seen, Worn, batches, see, segment, worn
 
 PARTS = ("photos", "false-edits", "unlabelled")
 COUNT, ON_SHEETS = 300, 48
@@ -27,18 +27,19 @@ Picture = tuple[str, Image, tuple[Face, ...]]
 
 _A = "A. Segmentation of labelled real photographs"
 _A_NOTE = (
-    "In the photograph's own pixels, after detection, alignment and warping back; a face that is"
-    " not found counts 0. Raw: the segmenter's map over 0.5. Cleaned: what the product takes for"
-    " mask, before it is widened. Missed: share of true mask pixels outside the widened map. No"
-    " face: no face found on the mask; called bare: a face, but no mask. The test photographs only"
-    " measure; our own chose checkpoints."
+    "Of the fabric without straps, as it is labelled, in the photograph's own pixels, after"
+    " detection, alignment and warping back; a face that is not found counts 0. Raw: the"
+    " segmenter's map over 0.5. Cleaned: what the product takes for mask, before it is widened."
+    " Missed: share of true mask pixels outside the widened map. No face: no face found on the"
+    " mask; called bare: a face, but no mask. The test photographs only measure; our own chose"
+    " checkpoints."
 )
 
 
 def labelled(bench: Bench) -> None:
     """Table A on the 48 test photographs and on our own, with their sheets, worst first."""
     for name, load in (("48 test", Photos.test), ("own validation", Photos.own)):
-        photos = load(bench.data).photos
+        photos = load(bench.data, bench.profile).photos
         photos = photos[: bench.count(len(photos))]
         seen = list(see(bench.parts, ((p.name, p.image, p.faces) for p in photos)))
         rows = [_figures(*both) for both in zip(photos, seen, strict=True)]
@@ -57,9 +58,9 @@ def labelled(bench: Bench) -> None:
 
 def _figures(photo: Photo, seen: Seen) -> dict[str, float]:
     shape, truth = photo.image.shape, photo.truth
-    raw = (lay(shape, seen.crops, seen.maps) > 0.5) & photo.counted
+    raw = (lay(shape, seen.crops, [maps[0] for maps in seen.maps]) > 0.5) & photo.counted
     found = _fabric(seen) & photo.counted
-    wide = [np.zeros_like(m) if f is None else widen(f) for m, f in _both(seen)]
+    wide = [np.zeros_like(maps[0]) if w is None else w.wide for maps, w in _both(seen)]
     boxes = [np.rint(face.box).clip(0).astype(int) for face in seen.faces]
     met = any(truth[y0 : y1 + 1, x0 : x1 + 1].any() for x0, y0, x1, y1 in boxes)
     return {
@@ -75,14 +76,19 @@ def _figures(photo: Photo, seen: Seen) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _both(seen: Seen) -> Iterator[tuple[Mask, Mask | None]]:
-    return zip(seen.maps, seen.fabrics, strict=True)
+def _both(seen: Seen) -> Iterator[tuple[Maps, Worn | None]]:
+    return zip(seen.maps, seen.worn, strict=True)
 
 
 def _fabric(seen: Seen) -> Decision:
-    """What the product takes for mask (H, W) in the picture's pixels."""
-    fabrics = [np.zeros_like(m) if f is None else f for m, f in _both(seen)]
+    """What the product takes for mask (H, W) in the picture's pixels, less its straps."""
+    fabrics = [np.zeros_like(maps[0]) if w is None else w.fabric for maps, w in _both(seen)]
     return np.asarray(lay(seen.image.shape, seen.crops, fabrics) > 0.5)
+
+
+def _outlines(seen: Seen) -> list[sheets.Outline]:
+    """What was painted over, wider and with straps, and what was taken for mask."""
+    return [(seen.touched > 0.5, sheets.PAINTED), (_fabric(seen), sheets.FOUND)]
 
 
 def _rows(name: str, figures: Sequence[dict[str, float]]) -> list[Row]:
@@ -106,11 +112,11 @@ def _rows(name: str, figures: Sequence[dict[str, float]]) -> list[Row]:
 
 
 def _entry(photo: Photo, seen: Seen, score: float) -> sheets.Entry:
-    """Input, outlines (green: true, red: found), result, around the faces and the mask."""
+    """Input, outlines (true, found, painted over), result, around the faces and the mask."""
     mask_box = sheets.box_of(photo.truth)
     boxes = [face.box for face in seen.faces] + ([] if mask_box is None else [mask_box])
     box = sheets.around(boxes, photo.image.shape)
-    outlines = [(photo.truth, sheets.TRUE), (_fabric(seen), sheets.FOUND)]
+    outlines = [*_outlines(seen), (photo.truth, sheets.TRUE)]
     tiles = sheets.before_and_after(seen.image, seen.result, box, outlines)
     return sheets.Entry(f"IoU {score:.3f}  {photo.name}", tiles)
 
@@ -120,14 +126,14 @@ def false_edits(bench: Bench) -> None:
     sources = {
         "LFW train": _lfw(bench, False, COUNT),
         "LFW validation": _lfw(bench, True, len(bench.faces.names)),
-        UNMASKED: _found(bench, UNMASKED, None),
+        UNMASKED: searched(bench, UNMASKED, None),
     }
     entries = []
     for name, pictures in sources.items():
         total, faces, called, changed = 0, 0, [], []
         for seen in see(bench.parts, pictures):
             total, faces = total + 1, faces + len(seen.faces)
-            called += [float((mask > 0.5).mean()) for mask in seen.maps]
+            called += [float((maps[0] > 0.5).mean()) for maps in seen.maps]
             if (seen.result != seen.image).any():
                 changed.append(seen.name)
                 entries.append(_changed(seen))
@@ -146,31 +152,30 @@ def false_edits(bench: Bench) -> None:
 
 def _lfw(bench: Bench, validation: bool, most: int) -> Iterator[Picture]:
     faces = bench.faces.split(validation)
-    for index in _spread(len(faces.names), bench.count(most)):
-        face = Face((0, 0, 1, 1), faces.eyes[index], 1.0, faces.meshes[index])
-        yield faces.names[index], faces.archive.read(faces.names[index]), (face,)
+    for index in spread(len(faces.names), bench.count(most)):
+        name = faces.names[index]
+        yield name, faces.archive.read(name), (faces.face(index),)
 
 
-def _found(bench: Bench, name: str, most: int | None) -> Iterator[Picture]:
+def searched(bench: Bench, name: str, most: int | None) -> Iterator[Picture]:
     """Pictures of a zip file, evenly spread, with the faces that the product finds."""
     archive = Archive(bench.data / f"{name}.zip")
     names = archive.names()
-    for index in _spread(len(names), bench.count(len(names) if most is None else most)):
+    for index in spread(len(names), bench.count(len(names) if most is None else most)):
         image = archive.read(names[index])
         faces = bench.parts.landmarker(image, bench.parts.detector(image))
         yield names[index], image, faces
 
 
-def _spread(total: int, wanted: int) -> list[int]:
+def spread(total: int, wanted: int) -> list[int]:
     return np.linspace(0, total - 1, min(wanted, total)).astype(int).tolist() if total else []
 
 
 def _changed(seen: Seen) -> sheets.Entry:
-    faces = [f for f, fabric in zip(seen.faces, seen.fabrics, strict=True) if fabric is not None]
+    faces = [f for f, one in zip(seen.faces, seen.worn, strict=True) if one is not None]
     boxes = [f.box if f.mesh is None else (*f.mesh.min(0), *f.mesh.max(0)) for f in faces]
     box = sheets.around(boxes, seen.image.shape, 0.4)
-    outlines = [(_fabric(seen), sheets.FOUND)]
-    tiles = sheets.before_and_after(seen.image, seen.result, box, outlines)
+    tiles = sheets.before_and_after(seen.image, seen.result, box, _outlines(seen))
     return sheets.Entry(seen.name, tiles)
 
 
@@ -189,11 +194,11 @@ def unlabelled(bench: Bench) -> None:
     """Table F: what can be said of photographs of masked people without knowing the truth."""
     pictures, with_face, with_mask, faces, strayed = 0, 0, 0, 0, 0
     masked: list[dict[str, float]] = []
-    for chunk in batches(see(bench.parts, _found(bench, CLOSE_UPS, COUNT))):
+    for chunk in batches(see(bench.parts, searched(bench, CLOSE_UPS, COUNT))):
         for seen in chunk:
             pictures, faces = pictures + 1, faces + len(seen.faces)
             with_face += bool(seen.faces)
-            with_mask += any(fabric is not None for fabric in seen.fabrics)
+            with_mask += any(one is not None for one in seen.worn)
             strayed += metrics.strayed(seen.result, seen.image, seen.touched)
         masked += _second_look(bench, chunk)
 
@@ -211,18 +216,19 @@ def unlabelled(bench: Bench) -> None:
 
 def _second_look(bench: Bench, chunk: Sequence[Seen]) -> list[dict[str, float]]:
     """For each masked face, what the networks say of its result."""
-    parts, profile = bench.parts, bench.parts.profile
+    parts, profile = bench.parts, bench.profile
     masked = [
-        (seen, face, fabric) for seen in chunk
-        for face, fabric in zip(seen.faces, seen.fabrics, strict=True) if fabric is not None
+        (seen, face, one.fabric) for seen in chunk
+        for face, one in zip(seen.faces, seen.worn, strict=True) if one is not None
     ]  # fmt: skip
     crops = [cut(seen.result, face, profile.eyes, profile.size).image for seen, face, _ in masked]
     rows = []
-    for (seen, face, fabric), mask in zip(masked, segment(parts, crops), strict=True):
+    second = segment(parts.networks, crops)
+    for (seen, face, fabric), maps in zip(masked, second, strict=True):
         presence = [parts.landmarker.place(p, (face,))[0].score for p in (seen.image, seen.result)]
         rows.append({
-            "second look": clean(mask).sum() / fabric.sum(),
-            "still worn": float(worn(mask) is not None),
+            "second look": clean(maps[0], profile).sum() / fabric.sum(),
+            "still worn": float(worn(maps, profile) is not None),
             "before": float(presence[0] > MIN_PRESENCE), "after": float(presence[1] > MIN_PRESENCE),
         })  # fmt: skip
     return rows

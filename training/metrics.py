@@ -14,18 +14,19 @@ from numpy.typing import NDArray
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import structural_similarity
 
-from stream_unmask.models.profile import PAPER
+from stream_unmask.models.profile import PAPER, Profile
 from stream_unmask.types import Image, Mask
 
 Decision = NDArray[np.bool_]
 Row = dict[str, object]
 
-SEAM = 3  # width in px of the ring on which a seam shows
-CHEEK = (4, 16)  # px from the mask between which the cheeks are looked at
+# In units, the distance between the eyes: as many px of the paper's crop as the numerators say.
+SEAM = 3 / PAPER.unit  # width of the ring on which a seam shows
+CHEEK = (4 / PAPER.unit, 16 / PAPER.unit)  # how far from the mask the cheeks are looked at
 LEFT_ALONE = 2  # of 255: a pixel that differs by no more was left as it was
 
-# Where a face of the paper's profile has skin in its crop: an oval from the brows to the chin,
-# less two discs around the eyes. Positions in distances between the eyes, from their middle.
+# Where a face has skin in its crop: an oval from the brows to the chin, less two discs around the
+# eyes. In units, positions from the middle between the eyes.
 _OVAL_CENTRE, _OVAL_AXES, _EYE_DISC = (0.0, 0.5), (1.0, 1.3), 0.33
 
 
@@ -85,7 +86,7 @@ def holes(found: Decision) -> int:
     return count - int((np.unique(rim) > 0).sum())
 
 
-def ring(found: Decision, near: int, far: int) -> Decision:
+def ring(found: Decision, near: float, far: float) -> Decision:
     """The pixels that are more than `near` and at most `far` px outside of what was found."""
     if not found.any():
         return np.zeros_like(found)
@@ -93,16 +94,17 @@ def ring(found: Decision, near: int, far: int) -> Decision:
     return np.asarray((distance > near) & (distance <= far))
 
 
-def cheek(found: Decision) -> Decision:
-    """The skin around a mask in a crop of the paper's profile: face, but neither mask nor eyes."""
+def cheek(found: Decision, profile: Profile) -> Decision:
+    """The skin around a mask in a crop of a profile: face, but neither mask nor eyes."""
     rows, columns = np.indices(found.shape)
-    (x, y), distance = PAPER.eyes.mean(0), float(np.hypot(*(PAPER.eyes[1] - PAPER.eyes[0])))
-    across = (columns - x) / distance - _OVAL_CENTRE[0]
-    down = (rows - y) / distance - _OVAL_CENTRE[1]
+    (x, y), unit = profile.eyes.mean(0), profile.unit
+    across = (columns - x) / unit - _OVAL_CENTRE[0]
+    down = (rows - y) / unit - _OVAL_CENTRE[1]
     skin = np.hypot(across / _OVAL_AXES[0], down / _OVAL_AXES[1]) <= 1
-    for eye in PAPER.eyes:
-        skin &= np.hypot(columns - eye[0], rows - eye[1]) > _EYE_DISC * distance
-    return skin & ring(found, *CHEEK)
+    for eye in profile.eyes:
+        skin &= np.hypot(columns - eye[0], rows - eye[1]) > _EYE_DISC * unit
+    near, far = CHEEK
+    return skin & ring(found, near * unit, far * unit)
 
 
 def mean_colour(picture: Image, where: Decision) -> NDArray[np.float64]:
@@ -129,32 +131,37 @@ def decibel(squared: float) -> float:
     return float("inf") if squared <= 0 else float(-10 * np.log10(squared))
 
 
-def quality(result: Image, face: Image, mask: Mask) -> dict[str, float]:
+def quality(
+    result: Image, face: Image, mask: Mask, profile: Profile, known: Mask | None = None
+) -> dict[str, float]:
     """How far a result is from the true face, over the whole crop and under the true map (soft).
 
+    known: (h, w), 0 where there is no true face; of use for all but the figures of the whole crop.
     area: pixels under the map. mse, l1, ssim: whole crop; *_in: under the map. y_mse: luminance.
-    seam: L1 on the ring of 3 px outside. skin: CIEDE2000 between the result under the map and the
-    cheeks around it, and skin_true, the same of the true face.
+    seam: L1 on the ring outside. skin: CIEDE2000 between the result under the map and the cheeks
+    around it, skin_true, the same of the true face, and skin_off, how far these are apart.
     """
     error = (result.astype(np.float32) - face) / 255
-    weight, truth = mask.astype(np.float64), mask > 0.5
-    area = max(float(weight.sum()), 1e-9)
+    there = np.ones(mask.shape, np.bool_) if known is None else known > 0.5
+    weight, masked = (mask * there).astype(np.float64), mask > 0.5
+    truth, area = masked & there, max(float(weight.sum()), 1e-9)
 
     def inside(values: NDArray[np.floating]) -> float:
         return float((values * weight).sum() / area)
 
     squared, size = (error**2).mean(2), np.abs(error).mean(2)
     y_squared = (luma(result) - luma(face)) ** 2
-    mean, similar = structural_similarity(result, face, channel_axis=2, full=True)
-    edge, cheeks = ring(truth, 0, SEAM), mean_colour(face, cheek(truth))
+    whole, similar = structural_similarity(result, face, channel_axis=2, full=True)
+    edge = ring(masked, 0, SEAM * profile.unit) & there
+    cheeks = mean_colour(face, cheek(masked, profile) & there)
+    skin, own = (colour_difference(mean_colour(p, truth), cheeks) for p in (result, face))
     return {
         "area": area, "mse": float(squared.mean()), "mse_in": inside(squared),
         "y_mse": float(y_squared.mean()), "y_mse_in": inside(y_squared),
         "l1": float(size.mean()), "l1_in": inside(size),
-        "ssim": float(mean), "ssim_in": inside(similar.mean(2)),
+        "ssim": float(whole), "ssim_in": inside(similar.mean(2)),
         "seam": float(size[edge].mean()) if edge.any() else 0.0,
-        "skin": colour_difference(mean_colour(result, truth), cheeks),
-        "skin_true": colour_difference(mean_colour(face, truth), cheeks),
+        "skin": skin, "skin_true": own, "skin_off": abs(skin - own),
     }  # fmt: skip
 
 
@@ -165,7 +172,7 @@ def pooled(qualities: Sequence[Mapping[str, float]]) -> dict[str, float]:
     area = columns["area"]
     means = {
         key: float((values * area).sum() / area.sum()) if key.endswith("mse_in")
-        else float(values[~np.isnan(values)].mean()) if (~np.isnan(values)).any() else float("nan")
+        else mean(values)
         for key, values in columns.items()
     }  # fmt: skip
     return means | {
@@ -196,6 +203,12 @@ def remnant(result: Image, given: Image, truth: Decision) -> float:
 def strayed(result: Image, given: Image, mask: Mask) -> int:
     """How many pixels changed where the map that was repainted by is 0."""
     return int(((result != given).any(2) & (mask == 0)).sum())
+
+
+def mean(values: Iterable[float]) -> float:
+    """The mean of the values that are not NaN; NaN if there are none."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def worst_tenth(values: Iterable[float]) -> float:

@@ -108,7 +108,7 @@ class Loss:
 
     def _criticised(self, critic: Critic, merged: Tensor, faces: Tensor, maps: Tensor) -> Tensor:
         """Teaches the critic, and says what it then thinks of the painted faces."""
-        where = functional.adaptive_max_pool2d(maps, (27, 23))  # patches that show what is painted
+        where = functional.adaptive_max_pool2d(maps, (31, 27))  # patches that show what is painted
         area = where.sum()
         critic.requires_grad_(True)
         with autocast():

@@ -1,20 +1,22 @@
 """The product as the evaluation runs it: the shipped engines, on crops and on whole pictures."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stream_unmask.faces.crop import cut
+from stream_unmask.models.profile import Profile
 from stream_unmask.pipeline import Parts, laid, pasted, whole_mask
 from stream_unmask.steady import SteadyMask
-from stream_unmask.types import Crop, Face, Image, Mask
-from stream_unmask.unmask import Networks, repaint, widen
+from stream_unmask.types import Crop, Face, Image, Maps, Mask, Points
+from stream_unmask.unmask import Networks, clean, repaint, widen
 from training.dataset import FaceSet
 from training.metrics import Row, Table
 
 SEED, BATCH = 0, 16
+LFW, UTKFACE = "lfw_deepfunneled", "utkface_200x200"
 
 T = TypeVar("T")
 
@@ -23,7 +25,8 @@ T = TypeVar("T")
 class Bench:
     """What every part of the evaluation measures with, and what came out so far.
 
-    faces: LFW. details: by name, figures that are too many for a table.
+    sets: LFW and UTKFace. networks: by name, those to compare with each other. check: run folder
+    of the network that tells attributes. details: by name, figures that are too many for a table.
     """
 
     parts: Parts
@@ -31,9 +34,21 @@ class Bench:
     out: Path
     limit: int | None
     wanted: set[str]
-    faces: FaceSet
+    sets: dict[str, FaceSet]
+    networks: dict[str, Networks] = field(default_factory=dict)
+    check: Path | None = None
     tables: dict[str, Table] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def profile(self) -> Profile:
+        """The profile that is measured."""
+        return self.parts.networks.profile
+
+    @property
+    def faces(self) -> FaceSet:
+        """LFW."""
+        return self.sets[LFW]
 
     def count(self, most: int) -> int:
         """`most`, or the limit if that is less."""
@@ -51,14 +66,27 @@ def batches(items: Iterable[T], size: int = BATCH) -> Iterator[list[T]]:
         yield part
 
 
-def segment(parts: Parts, crops: Sequence[Image]) -> list[Mask]:
-    """The segmenter's map (h, w) of each crop."""
-    return [mask for part in batches(crops) for mask in parts.networks.segmenter(part)]
+def segment(networks: Networks, crops: Sequence[Image]) -> list[Maps]:
+    """The segmenter's maps (c, h, w) of each crop."""
+    return [maps for part in batches(crops) for maps in networks.segmenter(part)]
 
 
-def worn(mask: Mask) -> Mask | None:
-    """The cleaned map (h, w), 0 or 1, if the product says that a mask is worn."""
-    return SteadyMask(smooth=False)(mask)
+@dataclass(frozen=True)
+class Worn:
+    """A mask that the product found in a crop.
+
+    fabric: (h, w), 0 or 1, without straps, which no label has. wide: (h, w), with any straps, the
+    map that the product repaints by.
+    """
+
+    fabric: Mask
+    wide: Mask
+
+
+def worn(maps: Maps, profile: Profile) -> Worn | None:
+    """The mask in a segmenter's maps (c, h, w), if the product says that one is worn."""
+    steady = SteadyMask(profile, smooth=False)(maps)
+    return None if steady is None else Worn(clean(maps[0], profile), widen(steady, profile))
 
 
 class Kept:
@@ -77,25 +105,45 @@ AE, SRCNN, MERGED = "1 inpainter", "2 enhancer", "3 relit and merged"
 
 
 def painted(
-    networks: Networks, faces: Sequence[Image], masks: Sequence[Mask]
+    networks: Networks,
+    faces: Sequence[Image],
+    masks: Sequence[Mask],
+    meshes: Sequence[Points | None],
 ) -> dict[str, list[Image]]:
-    """What `repaint` makes of faces, and its steps on the way there."""
-    steps: dict[str, list[Image]] = {AE: [], SRCNN: [], MERGED: []}
-    inpainter, enhancer = Kept(networks.inpainter), Kept(networks.enhancer)
-    kept = Networks(networks.segmenter, inpainter, enhancer)  # type: ignore[arg-type]
-    for part in batches(zip(faces, masks, strict=True)):
-        pictures, maps = zip(*part, strict=True)
-        steps[MERGED] += repaint(pictures, maps, kept)
-        steps[AE] += inpainter.last
-        steps[SRCNN] += enhancer.last
+    """What `repaint` makes of faces, and the steps of this profile on the way there."""
+    kept = {AE: Kept(networks.inpainter)}
+    if networks.enhancer is not None:
+        kept[SRCNN] = Kept(networks.enhancer)
+    steps: dict[str, list[Image]] = {name: [] for name in (*kept, MERGED)}
+    watched = replace(networks, inpainter=kept[AE], enhancer=kept.get(SRCNN))  # type: ignore[arg-type]
+    for part in batches(zip(faces, masks, meshes, strict=True)):
+        pictures, maps, placed = zip(*part, strict=True)
+        steps[MERGED] += repaint(pictures, maps, placed, watched)
+        for name, network in kept.items():
+            steps[name] += network.last
     return steps
+
+
+def repainted(networks: Networks, crops: Sequence[Crop], maps: Sequence[Mask | None]) -> list[Crop]:
+    """The crops with what their map (h, w) covers painted anew; without a map, as they are."""
+    done = list(crops)
+    both = [(i, crops[i], m) for i, m in enumerate(maps) if m is not None]
+    images = painted(
+        networks,
+        [c.image for _, c, _ in both],
+        [m for _, _, m in both],
+        [c.mesh for _, c, _ in both],
+    )[MERGED]
+    for (index, crop, mask), image in zip(both, images, strict=True):
+        done[index] = replace(crop, image=image, mask=mask)
+    return done
 
 
 @dataclass(frozen=True)
 class Seen:
     """A picture as it went through the product.
 
-    crops: one for each face, as cut. maps: the segmenter's. fabrics: `worn` of them. result: the
+    crops: one for each face, as cut. maps: the segmenter's. worn: of each face. result: the
     picture with masks painted over. touched: (H, W), where it was.
     """
 
@@ -103,33 +151,27 @@ class Seen:
     image: Image
     faces: tuple[Face, ...]
     crops: list[Crop]
-    maps: list[Mask]
-    fabrics: list[Mask | None]
+    maps: list[Maps]
+    worn: list[Worn | None]
     result: Image
     touched: Mask
 
 
 def see(parts: Parts, pictures: Iterable[tuple[str, Image, tuple[Face, ...]]]) -> Iterator[Seen]:
     """Pictures (name, RGB, the faces in it), each unmasked; their crops share batches."""
-    profile = parts.profile
+    networks, profile = parts.networks, parts.networks.profile
     for chunk in batches(pictures):
         rows = [[cut(i, face, profile.eyes, profile.size) for face in f] for _, i, f in chunk]
-        maps = segment(parts, [crop.image for row in rows for crop in row])
-        fabrics = [worn(mask) for mask in maps]
         flat = [crop for row in rows for crop in row]
-        masked = [index for index, fabric in enumerate(fabrics) if fabric is not None]
-        wide = [widen(fabric) for fabric in fabrics if fabric is not None]
-        done = painted(parts.networks, [flat[index].image for index in masked], wide)[MERGED]
-        new = {
-            index: Crop(image, flat[index].to_frame, mask=mask)
-            for index, image, mask in zip(masked, done, wide, strict=True)
-        }
+        maps = segment(networks, [crop.image for crop in flat])
+        found = [worn(one, profile) for one in maps]
+        done = repainted(networks, flat, [None if one is None else one.wide for one in found])
         first = 0
         for (name, image, faces), row in zip(chunk, rows, strict=True):
-            these = range(first, first + len(row))
+            these = slice(first, first + len(row))
             first += len(row)
-            patches = pasted([new[index] for index in these if index in new], image.shape[:2])
+            patches = pasted(done[these], image.shape[:2])
             yield Seen(
-                name, image, faces, row, [maps[i] for i in these], [fabrics[i] for i in these],
+                name, image, faces, row, maps[these], found[these],
                 laid(image, patches), whole_mask(image.shape[:2], patches),
             )  # fmt: skip

@@ -104,7 +104,7 @@ class Loss:
             logits = network(faces)
         margin = margins(logits.float(), self.profile)
         # Straps are a hundredth of a picture: unless they weigh more, none are ever found.
-        rare = torch.tensor([1.0, 6.0][: self.profile.maps], device=margin.device)[:, None, None]
+        rare = torch.tensor([1.0, 3.0][: self.profile.maps], device=margin.device)[:, None, None]
         entropy = functional.binary_cross_entropy_with_logits(
             margin, maps, counted, pos_weight=rare
         )

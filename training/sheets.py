@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from stream_unmask.types import Image, Mask
 
 PER_SHEET = 12
-TRUE, FOUND = (40, 220, 60), (255, 40, 60)  # outlines: green is the truth, red what was found
+# Outlines: green is the truth, red what was found, blue what was painted over.
+TRUE, FOUND, PAINTED = (40, 220, 60), (255, 40, 60), (40, 120, 255)
 _GAP, _CAPTION, _PAPER, _INK = 6, 18, 250, 30
 
 Box = tuple[int, int, int, int]
@@ -26,8 +27,10 @@ class Entry:
     pictures: Sequence[Image]
 
 
-def write(folder: Path, name: str, entries: Sequence[Entry], columns: int = 2) -> list[Path]:
-    """The files NAME_1.png and so on, twelve entries on each, in `columns` beside each other.
+def write(
+    folder: Path, name: str, entries: Sequence[Entry], columns: int = 2, each: int = PER_SHEET
+) -> list[Path]:
+    """The files NAME_1.png and so on, `each` with so many entries, in `columns` beside each other.
 
     Those that an earlier run left under such a name are removed.
     """
@@ -35,9 +38,9 @@ def write(folder: Path, name: str, entries: Sequence[Entry], columns: int = 2) -
     for old in folder.glob(f"{name}_[0-9]*.png"):
         old.unlink()
     paths = []
-    for start in range(0, len(entries), PER_SHEET):
-        path = folder / f"{name}_{start // PER_SHEET + 1}.png"
-        sheet = arrange(entries[start : start + PER_SHEET], columns)
+    for start in range(0, len(entries), each):
+        path = folder / f"{name}_{start // each + 1}.png"
+        sheet = arrange(entries[start : start + each], columns)
         if not cv2.imwrite(str(path), sheet[..., ::-1]):
             raise OSError(f"{path} could not be written")
         paths.append(path)

@@ -76,6 +76,7 @@ class Profile:
 # CelebA's 178 x 218 frame, cut by 1 px left and right and 5 px above and below (paper.md: the
 # autoencoder's four pools and its 13 x 11 bottleneck ask for 208 x 176).
 PAPER = Profile("paper", 176, 208, (68.5, 106.3), (107.5, 106.3), enhanced=True)
-# The face alone, from the forehead to below the chin, with 2.7 times the pixels where the mask is.
-PORTRAIT = Profile("portrait", 192, 224, (63.5, 68.0), (127.5, 68.0), maps=2, guided=True)
+# The head from the forehead to the neck, with 2.7 times the pixels where the mask is: as wide as
+# masks on turned heads reach.
+PORTRAIT = Profile("portrait", 224, 256, (79.5, 76.0), (143.5, 76.0), maps=2, guided=True)
 PROFILES = {profile.name: profile for profile in (PORTRAIT, PAPER)}

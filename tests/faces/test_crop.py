@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from stream_unmask.faces.crop import cut, paste
-from stream_unmask.faces.geometry import apply, invert, scale_of
-from stream_unmask.models.profile import PAPER
+from stream_unmask.faces.geometry import apply, invert, scale_of, similarity
 from stream_unmask.types import Face
 
 EYE_SHARE = 0.47  # distance of the eyes in widths of the face
@@ -23,8 +22,8 @@ def face_at(centre, width, roll=0.0):
     return Face((0, 0, 1, 1), eyes, 1.0)
 
 
-def cut_paper(image, face):
-    return cut(image, face, PAPER.eyes, PAPER.size)
+def cut_for(profile, image, face):
+    return cut(image, face, profile.eyes, profile.size)
 
 
 def smooth_picture(width, height, period):
@@ -46,12 +45,12 @@ def centroid(grey):
     return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
 
 
-def round_mask(radius=60.0):
-    """A soft disc around the mouth, as `widen` makes masks."""
-    height, width = PAPER.height, PAPER.width
-    y, x = np.mgrid[:height, :width]
-    distance = np.hypot(x - width / 2, y - 140)
-    return np.clip((radius - distance) / 3 + 0.5, 0, 1).astype(np.float32)
+def round_mask(profile, radius=1.3):
+    """A soft disc around the mouth, as `widen` makes masks; in eye distances."""
+    y, x = np.mgrid[: profile.height, : profile.width]
+    middle = profile.eyes.mean(0)
+    distance = np.hypot(x - middle[0], y - middle[1] - 0.86 * profile.unit)
+    return np.clip((radius * profile.unit - distance) / 3 + 0.5, 0, 1).astype(np.float32)
 
 
 FACES = [
@@ -62,19 +61,33 @@ FACES = [
 
 
 @pytest.mark.parametrize(("centre", "width", "roll"), FACES)
-def test_eyes_land_where_the_profile_wants_them(centre, width, roll):
+def test_eyes_land_where_the_profile_wants_them(profile, centre, width, roll):
     face = face_at(np.array(centre), width, roll)
-    crop = cut_paper(np.zeros((720, 1280, 3), np.uint8), face)
-    assert crop.image.shape == (PAPER.height, PAPER.width, 3)
-    assert np.allclose(apply(invert(crop.to_frame), face.eyes), PAPER.eyes, atol=2e-3)
-    assert np.allclose(apply(crop.to_frame, PAPER.eyes), face.eyes, atol=2e-3)
+    crop = cut_for(profile, np.zeros((720, 1280, 3), np.uint8), face)
+    assert crop.image.shape == (profile.height, profile.width, 3)
+    assert np.allclose(apply(invert(crop.to_frame), face.eyes), profile.eyes, atol=2e-3)
+    assert np.allclose(apply(crop.to_frame, profile.eyes), face.eyes, atol=2e-3)
+
+
+def test_a_face_is_cut_by_its_anchors_and_takes_its_mesh_along(profile, frontal):
+    plain = face_at(np.array((300.0, 200.0)), 90, 20.0)
+    mesh = apply(similarity(np.array([(-0.5, 0), (0.5, 0)]), plain.eyes), frontal)
+    shown = replace(plain, mesh=mesh, anchors=plain.eyes + (4, 9), track=5)
+    picture = smooth_picture(600, 400, 60)
+    crop = cut_for(profile, picture, shown)
+    assert np.allclose(apply(invert(crop.to_frame), shown.anchors), profile.eyes, atol=2e-3)
+    assert np.allclose(apply(crop.to_frame, crop.mesh), mesh, atol=2e-3)
+    assert crop.track == 5
+    held = cut_for(profile, picture, face_at(np.array((304.0, 209.0)), 90, 20.0))
+    assert np.abs(held.image.astype(int) - crop.image).max() <= 1
+    assert held.mesh is None
 
 
 @pytest.mark.parametrize(("centre", "width", "roll"), FACES)
-def test_what_was_cut_pastes_back_onto_itself(centre, width, roll):
+def test_what_was_cut_pastes_back_onto_itself(profile, centre, width, roll):
     picture = smooth_picture(1280, 720, period=max(0.4 * width, 40))
-    crop = cut_paper(picture, face_at(np.array(centre), width, roll))
-    x, y, image, mask = paste(replace(crop, mask=round_mask()), (720, 1280))
+    crop = cut_for(profile, picture, face_at(np.array(centre), width, roll))
+    x, y, image, mask = paste(replace(crop, mask=round_mask(profile)), (720, 1280))
     there = picture[y : y + mask.shape[0], x : x + mask.shape[1]].astype(float)
     error = np.abs(image - there).max(2)
     assert error[mask > 0.5].mean() < 1.5
@@ -87,36 +100,36 @@ def test_what_was_cut_pastes_back_onto_itself(centre, width, roll):
 
 @pytest.mark.parametrize("roll", [0.0, 25.0, -45.0])
 @pytest.mark.parametrize("width", [40, 90, 250, 700])
-def test_a_dot_comes_back_to_its_place(width, roll):
+def test_a_dot_comes_back_to_its_place(profile, width, roll):
     """Through cut and paste a dot's centroid moves by less than a tenth of a pixel."""
     face = face_at(np.array([400.3, 300.8]), width, roll)
-    mouth = apply(
-        cut_paper(np.zeros((9, 9, 3), np.uint8), face).to_frame, np.array([(88.2, 140.7)])
-    )[0]
+    there = profile.eyes.mean(0) + (0.2, 0.88 * profile.unit)
+    crop = cut_for(profile, np.zeros((9, 9, 3), np.uint8), face)
+    mouth = apply(crop.to_frame, there[None])[0]
     sigma = max(0.03 * width, 2.5)
     dot = np.rint(255 * blob((800, 700), mouth, sigma)).astype(np.uint8)
-    crop = cut_paper(np.repeat(dot[..., None], 3, 2), face)
-    assert np.abs(centroid(crop.image[..., 0]) - (88.2, 140.7)).max() < 0.1
-    x, y, image, _ = paste(replace(crop, mask=round_mask()), (700, 800))
+    crop = cut_for(profile, np.repeat(dot[..., None], 3, 2), face)
+    assert np.abs(centroid(crop.image[..., 0]) - there).max() < 0.1
+    x, y, image, _ = paste(replace(crop, mask=round_mask(profile)), (700, 800))
     assert np.abs(centroid(image[..., 0]) + (x, y) - mouth).max() < 0.1
 
 
-def test_a_step_of_one_pixel_is_seen():
+def test_a_step_of_one_pixel_is_seen(profile):
     """The measure above is sharp enough: a crop moved by a pixel is told apart."""
     face = face_at(np.array([400.0, 300.0]), 83)
     picture = smooth_picture(800, 700, period=40)
-    crop = cut_paper(picture, face)
+    crop = cut_for(profile, picture, face)
     moved = replace(
-        crop, mask=round_mask(), to_frame=crop.to_frame + np.array([[0, 0, 1], [0, 0, 0]])
+        crop, mask=round_mask(profile), to_frame=crop.to_frame + np.array([[0, 0, 1], [0, 0, 0]])
     )
     x, y, image, mask = paste(moved, (700, 800))
     there = picture[y : y + mask.shape[0], x : x + mask.shape[1]].astype(float)
     assert np.abs(image - there)[mask > 0.5].max() > 8
 
 
-def test_the_rectangle_holds_the_mask_and_little_more():
-    crop = cut_paper(np.zeros((720, 1280, 3), np.uint8), face_at(np.array([640.0, 360.0]), 83))
-    mask = np.zeros((PAPER.height, PAPER.width), np.float32)
+def test_the_rectangle_holds_the_mask_and_little_more(profile):
+    crop = cut_for(profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array([640.0, 360.0]), 83))
+    mask = np.zeros((profile.height, profile.width), np.float32)
     mask[120:150, 60:100] = 1
     x, y, image, laid = paste(replace(crop, mask=mask), (720, 1280))
     assert image.shape == (*laid.shape, 3)
@@ -134,40 +147,41 @@ def test_the_rectangle_holds_the_mask_and_little_more():
 
 
 @pytest.mark.parametrize("centre", [(2.0, 3.0), (1278.0, 3.0), (2.0, 718.0), (1278.0, 718.0)])
-def test_at_the_edge_the_rectangle_stays_inside(centre):
-    crop = cut_paper(np.zeros((720, 1280, 3), np.uint8), face_at(np.array(centre), 200, 20.0))
-    found = paste(replace(crop, mask=round_mask(100)), (720, 1280))
+def test_at_the_edge_the_rectangle_stays_inside(profile, centre):
+    crop = cut_for(profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array(centre), 200, 20.0))
+    found = paste(replace(crop, mask=round_mask(profile, 2.5)), (720, 1280))
     assert found is not None
     x, y, _, mask = found
     assert 0 <= x < x + mask.shape[1] <= 1280
     assert 0 <= y < y + mask.shape[0] <= 720
 
 
-def test_nothing_to_paste():
-    crop = cut_paper(np.zeros((720, 1280, 3), np.uint8), face_at(np.array([640.0, 360.0]), 90))
-    empty = np.zeros((PAPER.height, PAPER.width), np.float32)
+def test_nothing_to_paste(profile):
+    crop = cut_for(profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array([640.0, 360.0]), 90))
+    empty = np.zeros((profile.height, profile.width), np.float32)
     assert paste(crop, (720, 1280)) is None
     assert paste(replace(crop, mask=empty), (720, 1280)) is None
-    outside = cut_paper(np.zeros((720, 1280, 3), np.uint8), face_at(np.array([-900.0, 0.0]), 90))
+    outside = cut_for(profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array([-900.0, 0.0]), 90))
     assert paste(replace(outside, mask=empty + 1), (720, 1280)) is None
 
 
-def test_a_large_face_is_averaged():
+def test_a_large_face_is_averaged(profile):
     """Fine stripes come out grey rather than as false, coarse ones."""
-    stripes = np.zeros((900, 900, 3), np.uint8)
+    side = 23 * int(profile.unit)
+    stripes = np.zeros((side, side, 3), np.uint8)
     stripes[::2] = 255
-    crop = cut_paper(stripes, face_at(np.array([450.0, 400.0]), 700))
+    crop = cut_for(profile, stripes, face_at(np.array([0.5, 0.45]) * side, 18 * profile.unit))
     assert np.abs(crop.image[20:-20, 20:-20].astype(int) - 128).max() < 20
 
 
-def test_beyond_the_edge_the_border_is_repeated():
+def test_beyond_the_edge_the_border_is_repeated(profile):
     picture = np.full((200, 200, 3), 77, np.uint8)
     for width in (60, 500):
-        crop = cut_paper(picture, face_at(np.array([0.0, 0.0]), width))
+        crop = cut_for(profile, picture, face_at(np.array([0.0, 0.0]), width))
         assert np.all(crop.image == 77)
 
 
-def test_a_face_outside_the_picture_is_no_error():
+def test_a_face_outside_the_picture_is_no_error(profile):
     picture = np.full((200, 200, 3), 77, np.uint8)
     for width in (60, 900):
-        assert cut_paper(picture, face_at(np.array([5000.0, -900.0]), width)).image.shape[2] == 3
+        assert cut_for(profile, picture, face_at(np.array([5000.0, -900.0]), width)).image.shape[2] == 3

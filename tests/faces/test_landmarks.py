@@ -99,24 +99,28 @@ def deep(detector, portrait):
     return seen[-1][0].astype(np.float64)
 
 
+def turned(deep, degrees):
+    """Its points (468, 2) with the head turned to a side."""
+    angle, middle = np.radians(degrees), deep.mean(0)
+    turn = [(np.cos(angle), 0, np.sin(angle)), (0, 1, 0)]
+    return ((deep - middle) @ np.array(turn).T + middle[:2]).astype(np.float32)
+
+
 @pytest.mark.parametrize("degrees", [-45, -30, 30, 45])
-def test_a_turned_face_is_cut_neither_larger_nor_aside(deep, degrees):
-    """Both about half as much as if its eyes held the crop."""
-
+def test_a_turned_face_is_enlarged_and_shifted_less_than_its_eyes_would_have_it(deep, degrees):
     def held(points):
+        """How large a crop is for the face and how far aside, by its eyes and by its anchors."""
         eyes = np.stack([points[list(outline)].mean(0) for outline in _EYES])
-        centre = (points.min(0) + points.max(0)) / 2
-        pairs = (eyes, anchors(points.astype(np.float32)))
-        return [(np.linalg.norm(b - a), ((a + b) / 2 - centre)[0]) for a, b in pairs]
+        middle = (points[:, 0].min() + points[:, 0].max()) / 2
+        pairs = (eyes, anchors(points))
+        return np.array([(1 / np.linalg.norm(b - a), (a + b)[0] / 2 - middle) for a, b in pairs])
 
-    angle = np.radians(degrees)
-    middle = deep.mean(0)
-    turn = np.array(
-        [(np.cos(angle), 0, np.sin(angle)), (0, 1, 0), (-np.sin(angle), 0, np.cos(angle))]
-    )
-    turned = (deep - middle) @ turn.T + middle
-    print(held(deep[:, :2]), held(turned[:, :2]))
-    assert 0
+    ahead, aside = held(turned(deep, 0)), held(turned(deep, degrees))
+    by_eyes, by_anchors = aside[:, 0] / ahead[:, 0] - 1
+    assert by_eyes > 0.12
+    assert 0 < by_anchors < 0.6 * by_eyes
+    by_eyes, by_anchors = np.abs(aside[:, 1] - ahead[:, 1])
+    assert by_anchors < 0.75 * by_eyes
 
 
 def test_parity_with_mediapipe(detector, landmarker, portrait):
