@@ -147,7 +147,7 @@ def main() -> None:
         bench = Bench(
             parts, args.data, args.out, args.limit, wanted, sets, networks, args.check_network
         )
-        about = facts(bench)
+        about = facts(bench) | ({"before": str(args.before)} if args.before else {})
         run(bench)
     text = markdown(bench, about)
     (args.out / "tables.md").write_text(text, encoding="utf-8")

@@ -101,9 +101,18 @@ def _photos(bench: Bench) -> list[Tile]:
 
 
 def _around(image: Image, faces: Sequence[Face]) -> Image:
-    """The largest face in a picture on a tile; the whole picture if there is none."""
+    """The largest face in a picture on a tile; any part of the picture if there is none.
+
+    Square at the expense of what is around and above the face: photographs of masked people are
+    taller than those of bare ones, which would give them away.
+    """
     boxes = sorted((face.box for face in faces), key=lambda box: box[2] - box[0])[-1:]
-    return sheets.close_up(image, sheets.around(boxes, image.shape), side=SIDE)
+    x0, y0, x1, y1 = sheets.around(boxes, image.shape)
+    for _, top, _, bottom in boxes:
+        y1 = min(y1, round(bottom + 0.1 * (bottom - top)))
+    side = max(min(x1 - x0, y1 - y0), 1)
+    left = x0 + (x1 - x0 - side) // 2
+    return sheets.close_up(image, (left, y1 - side, left + side, y1), side=SIDE)
 
 
 def _tile(image: Image) -> Image:

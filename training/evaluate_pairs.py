@@ -18,7 +18,7 @@ from training.metrics import Row
 from training.product import AE, MERGED, SEED, SRCNN, Bench, painted, segment, worn
 from training.synthesis import drawn_templates, load_templates
 
-COUNT, ON_SHEETS = 300, 24
+COUNT, ON_SHEETS = 200, 24
 SPLITS = {False: "train", True: "validation"}
 PARTS = ("segmentation", "fill", "enhancer", "end", "baselines", "sheets")
 
@@ -136,10 +136,9 @@ def segmentation(pairs: Sequence[Pair], maps: Sequence[Maps], profile: Profile) 
     px = profile.unit / PAPER.unit
 
     def one(pair: Pair, maps: Maps) -> dict[str, float]:
-        mask, straps = maps[0], pair.straps > 0.5
+        mask = maps[0]
         truth, raw, fabric = pair.mask > 0.5, mask > 0.5, clean(mask, profile)
         found = fabric > 0.5
-        looked = len(maps) > 1 and straps.any()
         of = {"raw": raw, "cleaned": found, "true": truth}
         return {
             "accuracy": metrics.accuracy(raw, truth),
@@ -150,7 +149,7 @@ def segmentation(pairs: Sequence[Pair], maps: Sequence[Maps], profile: Profile) 
             "boundary F 2 px": metrics.boundary_f(found, truth, 2 * px),
             "missed": metrics.missed(widen(fabric, profile), truth),
             "called bare": float(worn(maps, profile) is None),
-            "IoU straps": metrics.iou(maps[1] > 0.5, straps) if looked else np.nan,
+            **({"IoU straps": _straps(maps[1], pair.straps)} if profile.maps > 1 else {}),
             **{f"specks {name}": float(metrics.specks(which)) for name, which in of.items()},
             **{f"holes {name}": float(metrics.holes(which)) for name, which in of.items()},
         }  # fmt: skip
@@ -159,6 +158,12 @@ def segmentation(pairs: Sequence[Pair], maps: Sequence[Maps], profile: Profile) 
     mean: Row = {key: metrics.mean(row[key] for row in rows) for key in rows[0]}
     mean["IoU worst tenth"] = metrics.worst_tenth(row["IoU"] for row in rows)
     return mean
+
+
+def _straps(found: Mask, truth: Mask) -> float:
+    """The IoU of straps; NaN where there are none."""
+    straps = truth > 0.5
+    return metrics.iou(found > 0.5, straps) if straps.any() else float("nan")
 
 
 def measured(results: Sequence[Image], pairs: Sequence[Pair], profile: Profile) -> dict[str, float]:

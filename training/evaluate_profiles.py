@@ -295,8 +295,8 @@ def without_critic(run: Path, networks: Networks) -> Networks:
     painter = fit.load_best(portrait.build(), run)
 
     def paint(given: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.no_grad():
-            made: NDArray[np.float32] = painter(torch.from_numpy(given)).numpy()
+        with torch.no_grad(), fit.autocast():  # bf16, as the engines are run where a CPU has it
+            made: NDArray[np.float32] = painter(torch.from_numpy(given)).float().numpy()
         return made
 
     engine = FunctionEngine(networks.profile.inpainter, paint)

@@ -104,7 +104,7 @@ def cheek(found: Decision, profile: Profile) -> Decision:
     for eye in profile.eyes:
         skin &= np.hypot(columns - eye[0], rows - eye[1]) > _EYE_DISC * unit
     near, far = CHEEK
-    return skin & ring(found, near * unit, far * unit)
+    return np.asarray(skin & ring(found, near * unit, far * unit))
 
 
 def mean_colour(picture: Image, where: Decision) -> NDArray[np.float64]:

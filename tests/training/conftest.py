@@ -10,7 +10,7 @@ import pytest
 from training.dataset import Archive, FaceSet, face_finder, index
 
 # Named as UTKFace's pictures are; the second one belongs to the validation split.
-NAMES = ("35_1_0_20170101.png", "35_1_0_20170103.png", "nobody.png")
+NAMES = ("35_1_0_20170101.png", "35_1_0_20170132.png", "nobody.png")
 
 
 @pytest.fixture(scope="session")

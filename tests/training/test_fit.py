@@ -114,3 +114,49 @@ def test_a_seed_gives_the_same_first_step(tmp_path: Path) -> None:
         losses.append([(line["step"], line["loss"]) for line in lines(tmp_path / name)])
     assert losses[0] == losses[1]
     assert losses[0][0][0] == 1
+
+
+class Counted:
+    """Something that learns on the way: it counts the batches, in a number that it can keep."""
+
+    def __init__(self) -> None:
+        self.batches = torch.zeros(1)
+
+    def __call__(
+        self, net: torch.nn.Module, batch: tuple[torch.Tensor, ...]
+    ) -> torch.Tensor:
+        self.batches = self.batches + 1
+        return loss(net, batch)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return {"batches": self.batches}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.batches = state["batches"]
+
+
+def test_what_else_learns_is_kept_on_resume(tmp_path: Path) -> None:
+    for seconds in (0.3, 0.6):
+        learner = Counted()
+        config = Config(tmp_path, 1, seconds * SECOND, 8, 1e-2, check_every=SECOND, workers=0)
+        fit.fit(network(), draw, learner, error, config, learner)
+        assert learner.batches.item() == lines(tmp_path)[-1]["step"]
+    first, last = (line["step"] for line in lines(tmp_path))
+    assert last > first
+
+
+def test_the_mean_gradient_is_kept_as_long_as_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adversarial run forgets faster: `beta` reaches the optimizer."""
+    seen: list[tuple[float, float]] = []
+
+    class Watched(torch.optim.AdamW):
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)  # type: ignore[arg-type]
+            seen.append(self.param_groups[0]["betas"])
+
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    config = Config(tmp_path, 1, 1e-6, 8, 1e-2, check_every=1.0, workers=0, beta=0.5)
+    fit.fit(network(), draw, loss, error, config)
+    assert seen == [(0.5, 0.999)]

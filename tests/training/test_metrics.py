@@ -5,7 +5,7 @@ import pytest
 
 pytest.importorskip("skimage", reason="needs the train extra")
 
-from stream_unmask.models.profile import PAPER
+from stream_unmask.models.profile import PAPER, PORTRAIT
 from training import metrics
 from training.metrics import Table
 
@@ -119,7 +119,7 @@ def test_ring():
 
 def test_cheeks_are_skin_beside_the_mask():
     mask = square(48, 125, 128, 175, SHAPE)
-    cheeks = metrics.cheek(mask)
+    cheeks = metrics.cheek(mask, PAPER)
     assert 200 < cheeks.sum() < 2500
     assert not (cheeks & mask).any()
     for x, y in PAPER.eyes:
@@ -128,6 +128,17 @@ def test_cheeks_are_skin_beside_the_mask():
     assert rows.min() > PAPER.eyes[:, 1].min() - 55
     assert columns.min() > PAPER.eyes[0, 0] - 25
     assert columns.max() < PAPER.eyes[1, 0] + 25
+
+
+def test_cheeks_are_the_same_in_every_profile():
+    (x, y), (wide_x, wide_y) = PAPER.eyes.mean(0), PORTRAIT.eyes.mean(0)
+    grow = PORTRAIT.unit / PAPER.unit
+    small = square(round(x) - 20, round(y) + 20, round(x) + 20, round(y) + 50, SHAPE)
+    left, top = round(wide_x - 20 * grow), round(wide_y + 20 * grow)
+    right, bottom = round(wide_x + 20 * grow), round(wide_y + 50 * grow)
+    large = square(left, top, right, bottom, (PORTRAIT.height, PORTRAIT.width))
+    areas = [metrics.cheek(small, PAPER).sum(), metrics.cheek(large, PORTRAIT).sum()]
+    assert areas[1] == pytest.approx(areas[0] * grow**2, rel=0.05)
 
 
 def test_colours():
@@ -152,7 +163,7 @@ def test_decibel():
 def test_quality_of_the_truth():
     face = np.random.default_rng(0).integers(0, 256, (*SHAPE, 3), np.uint8)
     mask = square(48, 125, 128, 175, SHAPE).astype(np.float32)
-    found = metrics.quality(face, face, mask)
+    found = metrics.quality(face, face, mask, PAPER)
     for key in ("mse", "mse_in", "y_mse", "l1", "l1_in", "seam"):
         assert found[key] == 0
     assert found["ssim"] == found["ssim_in"] == pytest.approx(1)
@@ -164,7 +175,7 @@ def test_quality_inside_and_outside():
     face, mask = flat(100), square(48, 125, 128, 175, SHAPE)
     result = face.copy()
     result[mask] = 151  # off by a fifth, under the mask alone
-    found = metrics.quality(result, face, mask.astype(np.float32))
+    found = metrics.quality(result, face, mask.astype(np.float32), PAPER)
     assert found["mse_in"] == pytest.approx(0.04)
     assert found["l1_in"] == pytest.approx(0.2)
     assert found["y_mse_in"] == pytest.approx(0.04)
@@ -179,16 +190,26 @@ def test_the_seam_is_outside():
     face, mask = flat(100), square(48, 125, 128, 175, SHAPE)
     result = face.copy()
     result[metrics.ring(mask, 0, 3)] = 151
-    found = metrics.quality(result, face, mask.astype(np.float32))
+    found = metrics.quality(result, face, mask.astype(np.float32), PAPER)
     assert found["seam"] == pytest.approx(0.2)
     assert found["mse_in"] == 0
+
+
+def test_what_is_not_known_does_not_count():
+    face, mask = flat(100), square(48, 125, 128, 175, SHAPE)
+    result, known = face.copy(), np.ones(SHAPE, np.float32)
+    result[150:], known[150:] = 255, 0  # the photograph had ended there
+    found = metrics.quality(result, face, mask.astype(np.float32), PAPER, known)
+    assert found["area"] == mask[:150].sum()
+    assert found["mse_in"] == found["l1_in"] == found["seam"] == found["skin_off"] == 0
+    assert metrics.quality(result, face, mask.astype(np.float32), PAPER)["mse_in"] > 0.1
 
 
 def test_pooling_weighs_by_area():
     face = flat(100)
     small, large = square(60, 130, 70, 140, SHAPE), square(48, 125, 128, 175, SHAPE)
-    off = metrics.quality(flat(151), face, small.astype(np.float32))
-    exact = metrics.quality(face, face, large.astype(np.float32))
+    off = metrics.quality(flat(151), face, small.astype(np.float32), PAPER)
+    exact = metrics.quality(face, face, large.astype(np.float32), PAPER)
     pool = metrics.pooled([off, exact])
     inside = 0.04 * small.sum() / (small.sum() + large.sum())
     assert pool["mse_in"] == pytest.approx(inside)
@@ -199,15 +220,15 @@ def test_pooling_weighs_by_area():
 
 def test_pooling_leaves_out_what_is_unknown():
     face, everywhere = flat(100), np.ones(SHAPE, np.float32)
-    known = metrics.quality(face, face, square(48, 125, 128, 175, SHAPE).astype(np.float32))
-    unknown = metrics.quality(face, face, everywhere)  # no cheek is left to compare with
+    known = metrics.quality(face, face, square(48, 125, 128, 175, SHAPE).astype(np.float32), PAPER)
+    unknown = metrics.quality(face, face, everywhere, PAPER)  # no cheek is left to compare with
     assert math.isnan(unknown["skin"])
     assert metrics.pooled([known, unknown])["skin"] == known["skin"]
     assert math.isnan(metrics.pooled([unknown])["skin"])
 
 
 def test_no_mask_at_all():
-    found = metrics.quality(flat(120), flat(100), np.zeros(SHAPE, np.float32))
+    found = metrics.quality(flat(120), flat(100), np.zeros(SHAPE, np.float32), PAPER)
     assert found["mse_in"] == found["seam"] == 0
     assert found["mse"] > 0
     assert math.isnan(found["skin"])
@@ -231,6 +252,21 @@ def test_strayed():
     assert metrics.strayed(result, given, mask) == 0
     result[5, 5, 2] = 101
     assert metrics.strayed(result, given, mask) == 1
+
+
+def test_energy_of_gradients():
+    rng = np.random.default_rng(0)
+    face = rng.random((2, 40, 40, 3), np.float32)
+    where = np.stack([BLOCK, BLOCK])
+    assert metrics.energy_ratio(face, face, where) == pytest.approx(1)
+    assert metrics.energy_ratio(0.5 * face, face, where) == pytest.approx(0.25, rel=1e-4)
+    blurred = np.where(where[..., None], np.float32(0.5), face)
+    assert metrics.energy_ratio(blurred, face, where & ~metrics.ring(~BLOCK, 0, 1)) == 0
+
+
+def test_mean_leaves_out_what_is_unknown():
+    assert metrics.mean([1.0, math.nan, 3.0]) == 2
+    assert math.isnan(metrics.mean([math.nan]))
 
 
 def test_worst_tenth():

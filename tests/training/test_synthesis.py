@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from stream_unmask.faces.crop import cut
-from stream_unmask.faces.geometry import apply, invert
-from stream_unmask.models.profile import PAPER
+from stream_unmask.models.profile import Profile
 from training import synthesis
 from training.dataset import face_finder, main_face
 from training.masks import PAPER_COLOURS
@@ -20,13 +19,14 @@ Maker = Callable[[np.ndarray, np.ndarray, np.random.Generator], Trio]
 
 
 @pytest.fixture(scope="module")
-def aligned() -> tuple[np.ndarray, np.ndarray]:
-    """A portrait's crop, 0..1, and its mesh in crop pixels."""
+def aligned(profile: Profile) -> tuple[np.ndarray, np.ndarray]:
+    """A portrait's crop, 0..1, and its mesh in crop pixels; of every profile."""
     portrait = np.ascontiguousarray(pytest.importorskip("skimage.data").astronaut())
     face = main_face(portrait, *face_finder())
     assert face is not None
-    crop = cut(portrait, face, PAPER.eyes, PAPER.size)
-    return crop.image.astype(np.float32) / 255, apply(invert(crop.to_frame), face.mesh)
+    crop = cut(portrait, face, profile.eyes, profile.size)
+    assert crop.mesh is not None
+    return crop.image.astype(np.float32) / 255, crop.mesh
 
 
 def laid(face: np.ndarray, mesh: np.ndarray, rng: np.random.Generator) -> Trio:
@@ -42,6 +42,7 @@ def test_a_seed_gives_the_same_trio(aligned: tuple[np.ndarray, np.ndarray], make
     one, two = (make(*aligned, np.random.default_rng(7)) for _ in range(2))
     assert np.array_equal(one.masked, two.masked)
     assert np.array_equal(one.mask, two.mask)
+    assert np.array_equal(one.straps, two.straps)
     others = [make(*aligned, np.random.default_rng(seed)).masked for seed in range(20, 26)]
     assert any(not np.array_equal(one.masked, other) for other in others)
 
@@ -55,8 +56,10 @@ def test_a_trio_has_the_contracts_shapes_and_ranges(
     for seed in range(12):
         trio = make(face, mesh, np.random.default_rng(seed))
         assert trio.masked.shape == trio.face.shape == face.shape
-        assert trio.mask.shape == face.shape[:2]
-        assert 0 <= trio.mask.min() <= trio.mask.max() <= 1
+        for part in (trio.mask, trio.straps):
+            assert part.shape == face.shape[:2]
+            assert part.dtype == np.float32
+            assert -1e-6 < part.min() <= part.max() < 1 + 1e-6
         assert np.isfinite(trio.masked).all()
         assert -0.01 <= trio.masked.min() <= trio.masked.max() <= 1.01
     assert np.array_equal(face, kept)
@@ -77,7 +80,7 @@ def test_the_papers_overlays_change_what_the_map_says_and_nothing_else(
     face, mesh = aligned
     for template in synthesis.drawn_templates():
         trio = synthesis.overlay(face, mesh, template)
-        assert unchanged_outside(trio, by=1 / 510)
+        assert unchanged_outside(trio, by=1 / 200)
         assert 0.05 < trio.mask.mean() < 0.3
         assert ((trio.mask > 0.05) & (trio.mask < 0.95)).sum() > 50  # soft along its edge
         # Solid inside: no pixel there lets the face through.
@@ -97,9 +100,48 @@ def test_wide_masks_cover_mouth_and_chin_and_differ(
     assert np.std([trio.masked[trio.mask > 0.9].mean() for trio in trios]) > 0.08
 
 
+def test_straps_are_drawn_where_they_are_said_to_be(
+    aligned: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Beside the cloth, thin, mostly at both sides; and where one is, the skin is not seen."""
+    face, mesh = aligned
+    trios = [synthesis.wear(face, mesh, np.random.default_rng(seed)) for seed in range(30)]
+    worn = [trio for trio in trios if trio.straps.any()]
+    assert 18 < len(worn) < 30
+    both = 0
+    for trio in worn:
+        sure = trio.straps > 0.9
+        assert trio.straps.mean() < 0.1
+        assert not (sure & (trio.mask > 0.1)).any()
+        _, columns = np.nonzero(trio.straps > 0.5)
+        both += bool(len(columns)) and columns.min() < mesh[1, 0] < columns.max()
+    assert both > len(worn) / 2
+    changed = [np.abs(t.masked - t.face).max(2)[t.straps > 0.9] for t in worn]
+    assert np.median(np.concatenate(changed)) > 0.1
+
+
+def test_overlays_have_no_straps(aligned: tuple[np.ndarray, np.ndarray]) -> None:
+    assert not synthesis.overlay(*aligned, synthesis.drawn_templates()[0]).straps.any()
+
+
+def test_a_mask_is_as_wide_on_the_face_in_every_crop(profile: Profile) -> None:
+    """What is drawn grows with the crop: a face's mask has the same size in eye distances."""
+    portrait = np.ascontiguousarray(pytest.importorskip("skimage.data").astronaut())
+    face = main_face(portrait, *face_finder())
+    assert face is not None
+    areas = []
+    for eyes, size in ((profile.eyes, profile.size), (profile.eyes * 2, (2 * profile.width, 600))):
+        crop = cut(portrait, face, eyes, size)
+        assert crop.mesh is not None
+        picture, rng = crop.image.astype(np.float32) / 255, np.random.default_rng(5)
+        worn = synthesis.wear(picture, crop.mesh, rng)
+        areas.append(float(worn.mask.sum()) / float(eyes[1, 0] - eyes[0, 0]) ** 2)
+    assert areas[0] == pytest.approx(areas[1], rel=0.1)
+
+
 def test_negatives_have_an_empty_map(aligned: tuple[np.ndarray, np.ndarray]) -> None:
     trios = [synthesis.unmasked(*aligned, np.random.default_rng(seed)) for seed in range(10)]
-    assert not any(trio.mask.any() for trio in trios)
+    assert not any(trio.mask.any() or trio.straps.any() for trio in trios)
     changed = [not np.array_equal(trio.face, trio.masked) for trio in trios]
     assert any(changed)
     assert not all(changed)

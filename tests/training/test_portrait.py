@@ -1,0 +1,227 @@
+"""What the portrait's inpainter learns from and by."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.needs_train
+torch = pytest.importorskip("torch")
+
+from stream_unmask.models.profile import PORTRAIT  # noqa: E402
+from training import metrics, portrait, synthesis  # noqa: E402
+from training.attributes import Attributes  # noqa: E402
+from training.dataset import FaceSet, Samples  # noqa: E402
+from training.inpainter import mistaken  # noqa: E402
+from training.portrait import Critic, Draw, Loss  # noqa: E402
+from training.unet import HalfUNet  # noqa: E402
+
+SIZE = (PORTRAIT.height, PORTRAIT.width)
+Batch = tuple[torch.Tensor, ...]
+
+
+def draw(faces: FaceSet, exact: bool = False, seed: int = 1) -> Draw:
+    templates = synthesis.drawn_templates()
+    return Draw(Samples([faces], [1.0], PORTRAIT, templates, seed, 0.05, 0.0), exact)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_samples_have_the_networks_shapes_and_ranges(faces: FaceSet, exact: bool) -> None:
+    for index in range(8):
+        given, face, known = draw(faces, exact)(index)
+        assert (given.shape, face.shape, known.shape) == ((5, *SIZE), (3, *SIZE), (1, *SIZE))
+        for part in (given, face, known):
+            assert part.dtype == np.float32
+            assert part.flags.c_contiguous
+            assert -0.01 <= part.min() <= part.max() <= 1.01
+        mask = given[3]
+        assert not given[:3, mask >= 1].any()  # what is hidden is not shown
+        assert 0.02 < mask.mean() < 0.7
+        assert set(np.unique(known)) <= {0, 1}
+    assert np.mean([draw(faces, exact)(index)[0][4].any() for index in range(8)]) > 0.5
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_sample_is_the_same_for_a_seed_and_an_index(faces: FaceSet, exact: bool) -> None:
+    first = draw(faces, exact)(3)
+    assert all(np.array_equal(*pair) for pair in zip(first, draw(faces, exact)(3), strict=True))
+    for other in (draw(faces, exact)(4), draw(faces, exact, seed=2)(3)):
+        assert not np.array_equal(other[0], first[0])
+
+
+def test_outside_the_map_a_sample_shows_what_is_wanted(faces: FaceSet) -> None:
+    """In an exact one: where nothing is to be painted, the answer is in the input."""
+    for index in range(6):
+        sample = draw(faces, exact=True).sample(np.random.default_rng(index))
+        off = np.abs(sample.given - sample.face).max(2)
+        assert off[sample.mask == 0].max() < 0.3  # a shadow that ends at the rim
+        assert np.mean(off[sample.mask == 0] > 0.02) < 0.03
+        assert np.mean(off[sample.mask > 0.99] > 0.05) > 0.3
+        assert sample.known.min() == 1
+
+
+def test_mistakes_are_the_same_for_a_seed_and_differ_otherwise(faces: FaceSet) -> None:
+    crop = faces.crop(0, PORTRAIT.eyes, PORTRAIT.size)
+    assert crop.mesh is not None
+    trio = synthesis.wear(crop.image.astype(np.float32) / 255, crop.mesh, np.random.default_rng(0))
+    mask = portrait._hard(trio.mask)
+
+    def wrong(seed: int) -> tuple[np.ndarray, np.ndarray]:
+        return portrait._mistaken(trio, mask, crop.mesh, np.random.default_rng(seed))
+
+    assert all(np.array_equal(*pair) for pair in zip(wrong(5), wrong(5), strict=True))
+    found = [wrong(seed) for seed in range(30)]
+    moved = [np.abs(mesh - crop.mesh).max() for _, mesh in found]
+    assert 0.2 < np.median(moved) < 8
+    overlaps = [metrics.iou(m > 0.5, mask > 0.5) for m, _ in found]
+    assert min(overlaps) < 0.95
+    assert np.median(overlaps) > 0.6
+    assert {found[0][0].dtype, found[0][1].dtype} == {np.dtype(np.float32)}
+
+    one, two = (mistaken(trio.mask, np.random.default_rng(9)) for _ in range(2))
+    assert np.array_equal(one, two)
+    assert len({float(mistaken(trio.mask, np.random.default_rng(s)).sum()) for s in range(9)}) > 4
+
+
+def test_whose_face_is_taken(frontal: np.ndarray) -> None:
+    """Those who look ahead with closed lips always, open mouths now and then, profiles never."""
+
+    def share(mesh: np.ndarray) -> float:
+        rng = np.random.default_rng(0)
+        return float(np.mean([portrait._wanted(mesh, rng) for _ in range(200)]))
+
+    closed = frontal.copy()
+    closed[13], closed[14] = (0, 1.06), (0, 1.08)
+    opened, aside = closed.copy(), closed.copy()
+    opened[14] = (0, 1.4)
+    aside[1, 0] = 1.0
+    assert share(closed) == 1
+    assert 0.3 < share(opened) < 0.5
+    assert share(aside) == 0
+
+
+def test_what_the_frame_repeats_is_not_known() -> None:
+    """Only the pixel that is repeated is a picture's; its copies are not."""
+    for left, right in ((0, 0), (3, 0), (0, 4), (2, 5)):
+        columns = np.arange(12).clip(left, 11 - right)
+        real = (np.arange(12) >= left) & (np.arange(12) <= 11 - right)
+        assert portrait._inside(columns).tolist() == real.astype(float).tolist()
+
+
+def small() -> HalfUNet:
+    torch.manual_seed(0)
+    return HalfUNet(5, 3, (4, 4, 4, 4, 4), refined=True)
+
+
+@pytest.fixture
+def batch(faces: FaceSet) -> Batch:
+    """One sample."""
+    return tuple(torch.from_numpy(part[None]) for part in draw(faces)(0))
+
+
+class Answer(torch.nn.Module):
+    """A painter that knows the answer, and adds to it."""
+
+    def __init__(self, faces: torch.Tensor, more: torch.Tensor) -> None:
+        super().__init__()
+        self.answer = torch.nn.Parameter(faces + more)
+
+    def forward(self, _: torch.Tensor) -> torch.Tensor:
+        return self.answer
+
+
+def test_the_right_answer_costs_nothing(batch: Batch) -> None:
+    _, faces, _ = batch
+    features = Attributes((4, 4, 4, 4, 4))
+    assert Loss(features, False, 1e-3)(Answer(faces, 0 * faces), batch).item() == pytest.approx(0)
+
+
+def test_inside_the_map_an_error_costs_more_and_where_nothing_is_known_none(batch: Batch) -> None:
+    given, faces, _ = batch
+    known = torch.ones_like(given[:, :1])
+    known[..., :40] = 0
+    masks = torch.zeros_like(known)
+    masks[..., 20:100] = 1
+    given = torch.cat([given[:, :3], masks, given[:, 4:]], 1)
+
+    def cost(first: int, last: int) -> float:
+        more = torch.zeros_like(faces)
+        more[..., first:last] = 0.1
+        return Loss(None, False, 1e-3)(Answer(faces, more), (given, faces, known)).item()
+
+    assert cost(0, 40) == 0
+    assert cost(60, 80) > 5 * cost(140, 160) > 0
+
+
+def test_the_critic_judges_patches_of_a_crop() -> None:
+    critic = Critic((8, 8, 8, 8))
+    opinion, seen = critic(torch.rand(2, 3, *SIZE), torch.rand(2, 1, *SIZE))
+    assert opinion.shape == (2, 1, SIZE[0] // 8 - 1, SIZE[1] // 8 - 1)
+    assert len(seen) == 4
+    assert seen[0].shape[2:] == (SIZE[0] // 2, SIZE[1] // 2)
+
+
+def steps(loss: Callable[..., torch.Tensor], painter: torch.nn.Module, batch: Batch) -> list[float]:
+    """The losses of a few steps; all gradients must be finite."""
+    optimizer, values = torch.optim.Adam(painter.parameters(), 3e-3), []
+    for _ in range(3):
+        optimizer.zero_grad()
+        value = loss(painter, batch)
+        value.backward()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in painter.parameters())
+        assert sum(p.grad is not None and bool(p.grad.any()) for p in painter.parameters()) > 20
+        optimizer.step()
+        values.append(value.item())
+    assert np.isfinite(values).all()
+    return values
+
+
+def test_a_painter_learns(batch: Batch) -> None:
+    values = steps(Loss(Attributes((4, 4, 4, 4, 4)), False, 1e-3), small(), batch)
+    assert values[-1] < values[0]
+
+
+def test_painter_and_critic_learn_from_each_other_and_the_critic_is_kept(batch: Batch) -> None:
+    torch.manual_seed(0)
+    loss = Loss(None, True, 1e-3)
+    before = {name: value.clone() for name, value in loss.state_dict()["critic"].items()}
+    steps(loss, small(), batch)
+    after = loss.state_dict()
+    assert all(value.isfinite().all() for value in after["critic"].values())
+    changed = [not torch.equal(before[name], value) for name, value in after["critic"].items()]
+    assert sum(changed) > len(changed) / 2
+
+    resumed = Loss(None, True, 1e-3)
+    resumed.load_state_dict(after)
+    kept = resumed.state_dict()
+    assert all(torch.equal(kept["critic"][n], value) for n, value in after["critic"].items())
+    assert kept["optimizer"]["state"].keys() == after["optimizer"]["state"].keys() != set()
+
+
+def test_without_a_critic_there_is_nothing_to_keep() -> None:
+    loss = Loss(None, False, 1e-3)
+    assert loss.state_dict() == {}
+    loss.load_state_dict({})
+    critical = Loss(None, True, 1e-3)
+    critical.load_state_dict({})  # a run that goes on with a critic starts with a new one
+    assert critical.state_dict()["critic"]
+
+
+def test_painted_faces_are_pictures() -> None:
+    painted = portrait.predict(small(), torch.rand(3, 5, *SIZE))
+    assert painted.shape == (3, 3, *SIZE)
+    assert painted.dtype == torch.float32
+    assert 0 <= painted.min() <= painted.max() <= 1
+
+
+def test_a_blur_has_less_energy_and_noise_has_more() -> None:
+    rng = np.random.default_rng(0)
+    pictures = rng.random((2, 40, 40, 3), np.float32)
+    where = np.zeros((2, 40, 40), np.bool_)
+    where[:, 10:30, 10:30] = True
+    assert metrics.energy_ratio(pictures, pictures, where) == pytest.approx(1)
+    assert metrics.energy_ratio(pictures * 0.5, pictures, where) == pytest.approx(0.25)
+    assert metrics.energy_ratio(pictures * 0 + 0.5, pictures, where) == 0
+    elsewhere = pictures.copy()
+    elsewhere[:, :8] = 0
+    assert metrics.energy_ratio(elsewhere, pictures, where) == pytest.approx(1)
