@@ -143,9 +143,7 @@ def test_a_picture_may_be_a_view(masked_picture: np.ndarray) -> None:
     assert np.array_equal(done.image, unmask_image(masked_picture).image)
 
 
-def test_the_label_fits_into_a_small_picture(
-    profile: Profile, masked_picture: np.ndarray
-) -> None:
+def test_the_label_fits_into_a_small_picture(profile: Profile, masked_picture: np.ndarray) -> None:
     small = cv2.resize(masked_picture, (96, 96), interpolation=cv2.INTER_AREA)
     plain, labelled = (
         unmask_image(small, Options(profile=profile.name, label=label)) for label in (False, True)

@@ -16,7 +16,7 @@ import pytest
 from stream_unmask import Options, unmask_image
 from stream_unmask.cli import main
 from stream_unmask.label import mark
-from stream_unmask.models.profile import Profile
+from stream_unmask.models.profile import PROFILES, Profile
 from stream_unmask.video.image import read_image, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -85,15 +85,11 @@ def test_a_picture_with_everything(command: Command, picture: Path, tmp_path: Pa
     assert json.loads(names["report.json"].read_text())["masked_faces"] >= 1
 
 
-def test_quiet_says_nothing(
-    command: Command, bare_clip: Path, tmp_path: Path
-) -> None:
+def test_quiet_says_nothing(command: Command, bare_clip: Path, tmp_path: Path) -> None:
     assert command(bare_clip, "-o", tmp_path / "out.mp4", "-q") == (0, "", "")
 
 
-def test_without_a_mask_it_says_so(
-    command: Command, bare_clip: Path, tmp_path: Path
-) -> None:
+def test_without_a_mask_it_says_so(command: Command, bare_clip: Path, tmp_path: Path) -> None:
     code, out, _ = command(bare_clip, "-o", tmp_path / "out.mp4")
     assert code == 0
     assert "no mask found; nothing was changed" in out
@@ -295,7 +291,8 @@ def test_info(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")  # in a narrow terminal, names are cut
     code, out, _ = command("info")
     assert code == 0
-    for word in ("openvino", "CPU", "paper_segmenter", "portrait_segmenter", "face_landmark", "checksums fit"):
+    files = [f"{name}_segmenter.onnx" for name in PROFILES]
+    for word in ("openvino", "CPU", "face_landmark", *files, "checksums fit"):
         assert word in out
 
 

@@ -24,6 +24,8 @@ from stream_unmask.video.frame import Frame, Patch, to_rgb
 WIDTH, HEIGHT, SIDE = 400, 300, 100
 LEFT, RIGHT = (110, 150), (290, 150)  # the middles of two heads
 BLUE, GREEN, SKIN = (10, 20, 240), (10, 240, 20), (200, 160, 140)
+
+
 def head(middle: tuple[int, int]) -> Face:
     x, y = middle
     eyes = np.array([(x - 15.6, y - 15.6), (x + 15.6, y - 15.6)], np.float32)

@@ -59,7 +59,10 @@ def test_one_missing_frame_takes_no_mask_off_for_longer(profile: Profile) -> Non
 
 def test_a_mask_put_on_and_taken_off_is_followed_within_a_few_frames(profile: Profile) -> None:
     person = SteadyMask(profile)
-    shown = [person(mask) is not None for mask in [empty(profile)] * 10 + [disc(profile, 0.9)] * 10 + [empty(profile)] * 10]
+    shown = [
+        person(mask) is not None
+        for mask in [empty(profile)] * 10 + [disc(profile, 0.9)] * 10 + [empty(profile)] * 10
+    ]
     assert not any(shown[:10])
     assert shown[10:].index(True) <= 2
     assert all(shown[13:20])

@@ -94,6 +94,8 @@ def _halve(model: onnx.ModelProto) -> None:
         weight.CopyFrom(stored)
         casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
     nodes = list(model.graph.node)
+    for part in (*nodes, *model.graph.input, *model.graph.output, model.graph):
+        del part.metadata_props[:]  # where each node was written, on this machine
     del model.graph.node[:]
     model.graph.node.extend([*casts, *nodes])
     del model.graph.value_info[:]

@@ -221,7 +221,8 @@ class RealPhotos:
 
     def photographed(self, rng: Generator, profile: Profile) -> tuple[Array, Mask, Mask]:
         """Picture (h, w, 3), map and where it counts (h, w), framed, lit and compressed anew."""
-        by_hand = rng.random() < 0.35
+        rest = len(self.faces) - self.by_hand
+        by_hand = rest == 0 or (self.by_hand > 0 and rng.random() < 0.35)
         first, last = (0, self.by_hand) if by_hand else (self.by_hand, len(self.faces))
         number, held = self.faces[int(rng.integers(first, last))]
         face, target = Face((0, 0, 1, 1), held, 1.0), shaken(profile.eyes, rng)

@@ -37,6 +37,7 @@ from training.unet import HalfUNet
 # the critic.
 INSIDE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 30.0, 3.0, 2.0, 1.0, 6.0
 WIDTHS = (32, 64, 128, 176, 192)
+WINDOW = (192, 224)  # width and height of the part of a crop that is trained on at once
 OPEN_MOUTH = 0.11  # gap between the lips, in face units, from which teeth show
 TURNED = 0.36  # how far the nose is off the middle between the cheeks, in their distance
 
@@ -83,7 +84,7 @@ class Loss:
         with autocast():
             painted = painter(given).float()
         off = (painted - faces).abs() * known
-        inside = (off * maps).sum() / (3 * (maps * known).sum())
+        inside = (off * maps).sum() / (3 * (maps * known).sum().clamp(min=1))
         total = INSIDE * inside + OUTSIDE * (off * (1 - maps)).mean()
         # The critics see the picture as it will be merged; what is not known is alike in both.
         merged = torch.where(known > 0.5, faces + (painted - faces) * maps, faces)
@@ -108,11 +109,12 @@ class Loss:
 
     def _criticised(self, critic: Critic, merged: Tensor, faces: Tensor, maps: Tensor) -> Tensor:
         """Teaches the critic, and says what it then thinks of the painted faces."""
-        where = functional.adaptive_max_pool2d(maps, (31, 27))  # patches that show what is painted
-        area = where.sum()
         critic.requires_grad_(True)
         with autocast():
             real, _ = critic(faces, maps)
+            # Only patches that show what is painted.
+            where = functional.adaptive_max_pool2d(maps, real.shape[2:])
+            area = where.sum().clamp(min=1)
             fake, _ = critic(merged.detach(), maps)
         hinge = functional.relu(1 - real.float()) + functional.relu(1 + fake.float())
         self._optimizer.zero_grad(set_to_none=True)
@@ -169,7 +171,13 @@ class Draw:
     exact: bool = False
 
     def __call__(self, index: int) -> tuple[Array, ...]:
-        return self.sample(np.random.default_rng((self.samples.seed, index))).tensors()
+        rng = np.random.default_rng((self.samples.seed, index))
+        parts = self.sample(rng).tensors()
+        if self.exact:
+            return parts
+        x, y = (int(rng.integers(s - w + 1)) for s, w in zip(PORTRAIT.size, WINDOW, strict=True))
+        rows, columns = slice(y, y + WINDOW[1]), slice(x, x + WINDOW[0])
+        return tuple(np.ascontiguousarray(part[:, rows, columns]) for part in parts)
 
     def sample(self, rng: Generator) -> Sample:
         """A masked face of someone who looks ahead within 45 degrees, mostly with closed lips."""
@@ -219,7 +227,7 @@ def _hard(mask: Mask) -> Mask:
 
 def _inside(indices: Any) -> Array:
     """1 where an index is not a repetition of the first or last one."""
-    return (np.diff(indices, prepend=indices[0] - 1) > 0).astype(np.float32)
+    return (indices == np.arange(len(indices))).astype(np.float32)
 
 
 def _wanted(mesh: Points, rng: Generator) -> bool:

@@ -128,7 +128,9 @@ def test_a_step_of_one_pixel_is_seen(profile):
 
 
 def test_the_rectangle_holds_the_mask_and_little_more(profile):
-    crop = cut_for(profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array([640.0, 360.0]), 83))
+    crop = cut_for(
+        profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array([640.0, 360.0]), 83)
+    )
     mask = np.zeros((profile.height, profile.width), np.float32)
     mask[120:150, 60:100] = 1
     x, y, image, laid = paste(replace(crop, mask=mask), (720, 1280))
@@ -148,7 +150,9 @@ def test_the_rectangle_holds_the_mask_and_little_more(profile):
 
 @pytest.mark.parametrize("centre", [(2.0, 3.0), (1278.0, 3.0), (2.0, 718.0), (1278.0, 718.0)])
 def test_at_the_edge_the_rectangle_stays_inside(profile, centre):
-    crop = cut_for(profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array(centre), 200, 20.0))
+    crop = cut_for(
+        profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array(centre), 200, 20.0)
+    )
     found = paste(replace(crop, mask=round_mask(profile, 2.5)), (720, 1280))
     assert found is not None
     x, y, _, mask = found
@@ -157,11 +161,15 @@ def test_at_the_edge_the_rectangle_stays_inside(profile, centre):
 
 
 def test_nothing_to_paste(profile):
-    crop = cut_for(profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array([640.0, 360.0]), 90))
+    crop = cut_for(
+        profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array([640.0, 360.0]), 90)
+    )
     empty = np.zeros((profile.height, profile.width), np.float32)
     assert paste(crop, (720, 1280)) is None
     assert paste(replace(crop, mask=empty), (720, 1280)) is None
-    outside = cut_for(profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array([-900.0, 0.0]), 90))
+    outside = cut_for(
+        profile, np.zeros((720, 1280, 3), np.uint8), face_at(np.array([-900.0, 0.0]), 90)
+    )
     assert paste(replace(outside, mask=empty + 1), (720, 1280)) is None
 
 
@@ -184,4 +192,7 @@ def test_beyond_the_edge_the_border_is_repeated(profile):
 def test_a_face_outside_the_picture_is_no_error(profile):
     picture = np.full((200, 200, 3), 77, np.uint8)
     for width in (60, 900):
-        assert cut_for(profile, picture, face_at(np.array([5000.0, -900.0]), width)).image.shape[2] == 3
+        assert (
+            cut_for(profile, picture, face_at(np.array([5000.0, -900.0]), width)).image.shape[2]
+            == 3
+        )

@@ -6,7 +6,7 @@ import pytest
 from stream_unmask.backends import open_engine
 from stream_unmask.backends.function import FunctionEngine
 from stream_unmask.faces.geometry import apply, similarity
-from stream_unmask.faces.landmarks import FACE_LANDMARK, _EYES, Landmarker, anchors
+from stream_unmask.faces.landmarks import _EYES, FACE_LANDMARK, Landmarker, anchors
 from stream_unmask.types import Face
 
 

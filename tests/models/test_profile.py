@@ -44,7 +44,11 @@ def test_the_papers_windows_are_those_that_it_was_tuned_with() -> None:
 
 
 def test_every_engine_has_the_size_of_the_crop_and_a_free_batch(profile: Profile) -> None:
-    specs = [profile.segmenter, profile.inpainter, *([profile.enhancer] if profile.enhancer else [])]
+    specs = [
+        profile.segmenter,
+        profile.inpainter,
+        *([profile.enhancer] if profile.enhancer else []),
+    ]
     assert [spec.name for spec in specs] == [
         f"{profile.name}_{network}" for network in ("segmenter", "inpainter", "enhancer")
     ][: len(specs)]

@@ -112,7 +112,10 @@ def test_the_enhancer_changes_brightness_alone() -> None:
 
 def test_the_enhancer_clamps() -> None:
     engine = FunctionEngine(ENHANCER, lambda luma: luma * 9 - 1)
-    black, white = np.zeros((*shape(PAPER), 3), np.uint8), np.full((*shape(PAPER), 3), 250, np.uint8)
+    black, white = (
+        np.zeros((*shape(PAPER), 3), np.uint8),
+        np.full((*shape(PAPER), 3), 250, np.uint8),
+    )
     dark, light = Enhancer(engine)([black, white])
     assert dark.max() == 0
     assert light.min() == 255

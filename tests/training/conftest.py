@@ -1,7 +1,6 @@
 """What the tests of training share: a tiny face set, found by the product's own parts."""
 
 import zipfile
-from pathlib import Path
 
 import cv2
 import numpy as np

@@ -122,9 +122,7 @@ class Counted:
     def __init__(self) -> None:
         self.batches = torch.zeros(1)
 
-    def __call__(
-        self, net: torch.nn.Module, batch: tuple[torch.Tensor, ...]
-    ) -> torch.Tensor:
+    def __call__(self, net: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
         self.batches = self.batches + 1
         return loss(net, batch)
 

@@ -169,7 +169,10 @@ def small(spec: EngineSpec, side: tuple[int, int]) -> EngineSpec:
 assert PAPER.enhancer is not None
 EXPORTS = {
     "srcnn": (Srcnn, small(PAPER.enhancer, (40, 50))),
-    "finds": (lambda: Exported(HalfUNet(3, 2, NARROW), PORTRAIT), small(PORTRAIT.segmenter, (64, 96))),
+    "finds": (
+        lambda: Exported(HalfUNet(3, 2, NARROW), PORTRAIT),
+        small(PORTRAIT.segmenter, (64, 96)),
+    ),
     "paints": (lambda: HalfUNet(5, 3, NARROW, refined=True), small(PORTRAIT.inpainter, (96, 64))),
 }
 
@@ -195,7 +198,7 @@ def test_an_export_gives_what_torch_gives_for_every_batch(
     for backend in backends:
         engine = open_engine(spec, backend, path=path)
         for batch in (1, 3, 2):
-            shape = (batch, *map(int, spec.inputs[0].shape[1:]))
+            shape = [side or batch for side in spec.inputs[0].shape]
             given = np.random.default_rng(batch).random(shape, np.float32)
             with torch.no_grad():
                 wanted = module(torch.from_numpy(given)).numpy()

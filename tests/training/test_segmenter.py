@@ -210,5 +210,3 @@ def test_own_outlines_are_outlines(path: Path) -> None:
             assert points.min() > -20
             assert np.ptp(points, axis=0).min() > 1
     assert sum(bool(label["polygons"]) for label in used) > 0.8 * len(used)
-
-
