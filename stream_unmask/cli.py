@@ -217,10 +217,10 @@ def info() -> None:
         hint = f"no: pip install 'stream-unmask[{extra}]'"
         table.add_row(name, "yes" if present else hint, _devices(name) if present else "")
     console.print(table)
-    table = Table("engine", "file", "SHA-256", "licence", title="Engines", title_justify="left")
+    table = Table("engine", "SHA-256", "licence", title="Engines", title_justify="left")
     for name, facts in manifest().items():
         engine_path(name)  # which compares the checksum with the file's
-        table.add_row(name, facts["file"], facts["sha256"][:16], facts["licence"])
+        table.add_row(name, facts["sha256"][:16], facts["licence"])
     console.print(table)
     console.print(f"Engines are in {engines_folder()}; checksums fit.", highlight=False)
 

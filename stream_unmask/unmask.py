@@ -57,9 +57,12 @@ def over_mouth(fabric: Mask, profile: Profile) -> float:
 
 
 def with_straps(fabric: Mask, maps: Maps) -> Mask:
-    """The cleaned map (h, w) and the straps that the segmenter found, if it looks for any."""
+    """The cleaned map (h, w) with the straps that hang on it, if the segmenter looks for any."""
     straps = maps[1:].max(0, initial=0) > 0.5
-    return np.asarray(np.maximum(fabric, straps), np.float32)
+    either = np.maximum(fabric, straps).astype(np.uint8)
+    _, pieces = cv2.connectedComponents(cv2.dilate(either, np.ones((3, 3), np.uint8)))
+    hanging = np.isin(pieces, np.unique(pieces[fabric > 0]))  # glasses and hair have strands, too
+    return (either * hanging).astype(np.float32)
 
 
 def widen(fabric: Mask, profile: Profile) -> Mask:

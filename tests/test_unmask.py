@@ -117,6 +117,11 @@ def test_straps_are_repainted_with_the_fabric() -> None:
     assert np.array_equal(with_straps(fabric, np.stack([fabric, unsure])), fabric)
 
 
+def test_what_does_not_hang_on_the_fabric_is_no_strap() -> None:
+    fabric, glasses = disc(PORTRAIT), box(PORTRAIT, -1.0, -0.1, 1.0, 0.05)
+    assert np.array_equal(with_straps(fabric, np.stack([fabric, glasses])), fabric)
+
+
 def test_where_no_straps_are_looked_for_the_fabric_is_all() -> None:
     fabric = disc(PORTRAIT)
     assert np.array_equal(with_straps(fabric, np.ones_like(fabric)[None]), fabric)
