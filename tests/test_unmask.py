@@ -110,7 +110,7 @@ def test_over_mouth(profile: Profile) -> None:
 
 
 def test_straps_are_repainted_with_the_fabric() -> None:
-    fabric, straps = disc(PORTRAIT), box(PORTRAIT, 0.8, 0.5, 1.3, 0.6)
+    fabric, straps = disc(PORTRAIT), box(PORTRAIT, 0.6, 0.5, 1.3, 0.6)
     sure, unsure = with_straps(fabric, np.stack([fabric, 0.6 * straps])), 0.4 * straps
     assert np.array_equal(sure, np.maximum(fabric, straps))
     assert sure.dtype == np.float32
