@@ -10,6 +10,7 @@ face with pores and edges.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -315,7 +316,7 @@ def main() -> None:
     parser = fit.arguments("Trains the portrait profile's inpainter.", 25, "runs/portrait")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--adversarial", action="store_true", help="with a critic")
-    parser.add_argument("--features", help="run folder of training.attributes", default="")
+    parser.add_argument("--features", type=Path, help="run folder of training.attributes")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
     sets = load_faces(args.cache, args.data, ("utkface_200x200", "lfw_deepfunneled"))
