@@ -105,15 +105,22 @@ def main() -> None:
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, help="of each clip, from its start")
+    parser.add_argument("--profile", default=Options().profile)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
-    options = Options(backend=args.backend, device=args.device, duration=args.seconds)
+    options = Options(
+        profile=args.profile, backend=args.backend, device=args.device, duration=args.seconds
+    )
     results = [measure(clip, args.rounds, options) for clip in args.clips]
     show(results)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
-    facts = machine() | {"backend": results[0]["backend"], "peak_rss_mib": round(peak, 1)}
+    facts = machine() | {
+        "profile": args.profile,
+        "backend": results[0]["backend"],
+        "peak_rss_mib": round(peak, 1),
+    }
     print(", ".join(f"{key}: {value}" for key, value in facts.items()))
     if args.json is not None:
         args.json.write_text(json.dumps(facts | {"clips": results}, indent=1), encoding="utf-8")
