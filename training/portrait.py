@@ -85,8 +85,8 @@ class Loss:
         maps = given[:, 3:4]
         with autocast():
             painted = painter(given).float()
-        # Where the photograph had ended its border is repeated: no neck, but the colour of one. Left
-        # quite free there, the painter drifts to yellow and green.
+        # Where the photograph had ended its border is repeated: no neck, but the colour of one.
+        # Left quite free there, the painter drifts to yellow and green.
         off = (painted - faces).abs() * known.clamp(min=UNKNOWN)
         inside = (off * maps).sum() / (3 * (maps * known).sum().clamp(min=1))
         total = INSIDE * inside + OUTSIDE * (off * (1 - maps)).mean()
