@@ -199,7 +199,7 @@ def main() -> None:
 
     def samples(validation: bool, seed: int) -> Samples:
         parts = [faces.split(validation) for faces in sets.values()]
-        return Samples(parts, weights, profile, templates, seed, 0.12, 0.35, shaken)
+        return Samples(parts, weights, profile, templates, seed, 0.1, 0.45, shaken)
 
     photos = RealPhotos.load(args.data, args.photos) if args.photos else None
     network = build(profile)
