@@ -9,7 +9,7 @@ from stream_unmask.types import Maps, Mask
 from stream_unmask.unmask import clean, over_mouth, with_straps
 
 # How much of the mouth's surroundings a mask covers that is put on, and at least one that stays.
-_ON, _OFF = 0.6, 0.4
+_ON, _OFF = 0.5, 0.35
 _GONE = 0.15  # below this no mask is worn in this frame, whatever the past says
 _KEPT = 0.6  # how much of the last map is kept where nothing changes
 _CHANGED = 0.7  # IoU of two maps below which the past says nothing of the present
