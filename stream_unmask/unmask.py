@@ -62,7 +62,7 @@ def with_straps(fabric: Mask, maps: Maps) -> Mask:
     either = np.maximum(fabric, straps).astype(np.uint8)
     _, pieces = cv2.connectedComponents(cv2.dilate(either, np.ones((3, 3), np.uint8)))
     hanging = np.isin(pieces, np.unique(pieces[fabric > 0]))  # glasses and hair have strands, too
-    return (either * hanging).astype(np.float32)
+    return np.asarray(either * hanging, np.float32)
 
 
 def widen(fabric: Mask, profile: Profile) -> Mask:
