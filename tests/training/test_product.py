@@ -25,8 +25,9 @@ def shape(profile):
 def maps(profile):
     """A mask over the lower face and, of profiles that look for them, a strap beside it."""
     found = np.zeros((profile.maps, *shape(profile)), np.float32)
-    found[(0, *profile.window(0.4, 1.7, 0.8))] = 1
-    found[-1, : round(profile.eyes[0, 1]), 4:8] = profile.maps - 1
+    rows, columns = profile.window(0.4, 1.7, 0.8)
+    found[0, rows, columns] = 1
+    found[-1, rows.start : rows.start + 4, 4 : columns.start] = profile.maps - 1
     return found
 
 
@@ -51,7 +52,7 @@ def networks(profile, level=0.5):
 @pytest.mark.parametrize("profile", [PAPER, PORTRAIT])
 def test_worn_parts_fabric_and_straps(profile):
     one = product.worn(maps(profile), profile)
-    strap = (20, 5)
+    strap = (profile.window(0.4, 1.7, 0.8)[0].start + 2, 5)
     assert one.fabric[strap] == 0
     assert one.wide[strap] == (1 if profile is PORTRAIT else 0)
     assert (one.wide[one.fabric == 1] == 1).all()
