@@ -39,6 +39,11 @@ class Face:
         if self.mesh is not None and self.mesh.shape != (468, 2):
             raise ValueError(f"mesh must be (468, 2), not {self.mesh.shape}")
 
+    @property
+    def held_by(self) -> Points:
+        """(2, 2) the points by which the face is cut: its anchors, or else its eyes."""
+        return self.eyes if self.anchors is None else self.anchors
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crop:

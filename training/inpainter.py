@@ -99,7 +99,7 @@ class Draw:
         return chw(hidden), chw(face), np.ascontiguousarray(mask, np.float32)
 
 
-def stacked(draw: Draw, indices: range) -> tuple[Tensor, ...]:
+def stacked(draw: Callable[[int], tuple[Array, ...]], indices: range) -> tuple[Tensor, ...]:
     """The samples of some indices, each part as one tensor."""
     drawn = zip(*map(draw, indices), strict=True)
     return tuple(torch.from_numpy(np.stack(part)) for part in drawn)

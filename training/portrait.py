@@ -30,7 +30,7 @@ from training import camera, fit, metrics, synthesis
 from training.attributes import Attributes
 from training.dataset import FaceSet, Samples, load_faces, nudged
 from training.fit import Config, Score, autocast, chw
-from training.inpainter import inside_db, mistaken
+from training.inpainter import inside_db, mistaken, predict, stacked
 from training.masks import Array
 from training.unet import HalfUNet
 
@@ -105,11 +105,7 @@ class Loss:
             with torch.no_grad():
                 wanted = self._features.features(faces)
             got = self._features.features(merged)
-        parts = [
-            (a.float() - b.float()).abs().mean() / (b.float().abs().mean() + 1e-3)
-            for a, b in zip(got, wanted, strict=True)
-        ]
-        return torch.stack(parts).sum()
+        return _apart(got, wanted).sum()
 
     def _criticised(self, critic: Critic, merged: Tensor, faces: Tensor, maps: Tensor) -> Tensor:
         """Teaches the critic, and says what it then thinks of the painted faces."""
@@ -129,12 +125,8 @@ class Loss:
             with torch.no_grad():
                 _, wanted = critic(faces, maps)
             fake, got = critic(merged, maps)
-        parts = [
-            (a.float() - b.float()).abs().mean() / (b.float().abs().mean() + 1e-3)
-            for a, b in zip(got, wanted, strict=True)
-        ]
         opinion = -(fake.float() * where).sum() / area
-        return CRITIC * opinion + CRITIC_FEATURES * torch.stack(parts).mean()
+        return CRITIC * opinion + CRITIC_FEATURES * _apart(got, wanted).mean()
 
     def state_dict(self) -> dict[str, Any]:
         """What the critic has learned, to go on from."""
@@ -147,6 +139,15 @@ class Loss:
         if self._critic is not None and state:
             self._critic.load_state_dict(state["critic"])
             self._optimizer.load_state_dict(state["optimizer"])
+
+
+def _apart(got: list[Tensor], wanted: list[Tensor]) -> Tensor:
+    """How far the features of each layer are from others, in parts of these."""
+    parts = [
+        (a.float() - b.float()).abs().mean() / (b.float().abs().mean() + 1e-3)
+        for a, b in zip(got, wanted, strict=True)
+    ]
+    return torch.stack(parts)
 
 
 @dataclass(frozen=True)
@@ -279,13 +280,7 @@ def validator(draws: dict[str, Draw]) -> Callable[[nn.Module], Score]:
     What decides is the dB less four times what the energy ratio lacks of 0.85: neither a blur
     nor a sharp face of somebody else is wanted.
     """
-    batches = {
-        name: tuple(
-            torch.from_numpy(np.stack(part))
-            for part in zip(*(draw(index) for index in range(96)), strict=True)
-        )
-        for name, draw in draws.items()
-    }  # fmt: skip
+    batches = {name: stacked(draw, range(96)) for name, draw in draws.items()}
 
     def validate(network: nn.Module) -> Score:
         score: Score = {}
@@ -302,17 +297,6 @@ def validator(draws: dict[str, Draw]) -> Callable[[nn.Module], Score]:
         return score
 
     return validate
-
-
-def predict(network: nn.Module, given: Tensor) -> Tensor:
-    """Painted faces (n, 3, h, w) in 0..1, in batches, without gradients."""
-    network.eval()
-    with torch.no_grad(), autocast():
-        parts = [
-            network(part.to(fit.device()).contiguous(memory_format=torch.channels_last))
-            for part in given.split(16)
-        ]
-    return torch.cat(parts).float().clamp(0, 1).cpu()
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ def cut(image: Image, face: Face, eyes: Points, size: tuple[int, int]) -> Crop:
     eyes: (2, 2) where the face's anchors, or else its eye centres, land in the crop, image-left
     first. size: (width, height). Beyond the frame's edge its border pixels are repeated.
     """
-    to_crop = similarity(face.eyes if face.anchors is None else face.anchors, eyes)
+    to_crop = similarity(face.held_by, eyes)
     mesh = None if face.mesh is None else apply(to_crop, face.mesh)
     return Crop(_shrink(image, to_crop, size), invert(to_crop), mesh, face.track)
 

@@ -121,9 +121,8 @@ class Tracker:
         self._tracks = sorted(kept, key=lambda track: track.number)
 
     def _show(self, track: _Track) -> Face:
-        face = track.face
-        anchors = face.eyes if face.anchors is None else face.anchors
-        return replace(face, anchors=track.steady(anchors), track=track.number)
+        steady = track.steady(track.face.held_by)
+        return replace(track.face, anchors=steady, track=track.number)
 
     def _is_cut(self, image: Image) -> bool:
         """Whether this frame shows another scene than the last; brightness doesn't count."""
