@@ -8,8 +8,8 @@ that fit: a blur. The second adds a critic (patches, spectral norm, hinge loss),
 face with pores and edges.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,12 @@ from training.unet import HalfUNet
 
 # Weights of the loss. Inside and outside the map: L1. Features: of the attribute network, and of
 # the critic.
-INSIDE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 30.0, 3.0, 2.0, 1.5, 8.0
+INSIDE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 20.0, 3.0, 2.0, 2.0, 8.0
 UNKNOWN = 0.2  # share of that where the photograph had ended
 WIDTHS = (32, 64, 128, 176, 192)
 WINDOW = (192, 224)  # width and height of the part of a crop that is trained on at once
 OPEN_MOUTH = 0.11  # gap between the lips, in face units, from which teeth show
+OPEN = 0.04  # share that is kept of the faces whose mouths are further open
 TURNED = 0.36  # how far the nose is off the middle between the cheeks, in their distance
 
 
@@ -69,15 +70,30 @@ class Critic(nn.Module):
         return self.head(x), seen
 
 
+class Critics(nn.Module):
+    """One critic of the picture and one of the picture at half its size: pores and edges are judged
+    by the first, whether nose, mouth and jaw go together by the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.each = nn.ModuleList((Critic(), Critic()))
+
+    def forward(self, faces: Tensor, maps: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
+        halves = functional.avg_pool2d(faces, 2), functional.max_pool2d(maps, 2)
+        return [
+            critic(*seen) for critic, seen in zip(self.each, ((faces, maps), halves), strict=True)
+        ]
+
+
 class Loss:
     """Called with the painter and a batch of what it is given, true faces, and where these are
     known (n, 5 / 3 / 1, h, w). What it learns itself is in `state_dict`."""
 
     def __init__(self, features: Attributes | None, adversarial: bool, rate: float) -> None:
         self._features = features.to(fit.device()).requires_grad_(False) if features else None
-        self._critic = Critic().to(fit.device()) if adversarial else None
-        if self._critic is not None:
-            parameters = self._critic.parameters()
+        self._critics = Critics().to(fit.device()) if adversarial else None
+        if self._critics is not None:
+            parameters = self._critics.parameters()
             self._optimizer = torch.optim.Adam(parameters, rate, betas=(0.0, 0.99))
 
     def __call__(self, painter: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
@@ -94,8 +110,8 @@ class Loss:
         merged = torch.where(known > 0.5, faces + (painted - faces) * maps, faces)
         if self._features is not None:
             total = total + FEATURES * self._distance(merged, faces)
-        if self._critic is not None:
-            total = total + self._criticised(self._critic, merged, faces, maps)
+        if self._critics is not None:
+            total = total + self._criticised(self._critics, merged, faces, maps)
         return total
 
     def _distance(self, merged: Tensor, faces: Tensor) -> Tensor:
@@ -107,38 +123,51 @@ class Loss:
             got = self._features.features(merged)
         return _apart(got, wanted).sum()
 
-    def _criticised(self, critic: Critic, merged: Tensor, faces: Tensor, maps: Tensor) -> Tensor:
-        """Teaches the critic, and says what it then thinks of the painted faces."""
-        critic.requires_grad_(True)
+    def _criticised(self, critics: Critics, merged: Tensor, faces: Tensor, maps: Tensor) -> Tensor:
+        """Teaches the critics, and says what they then think of the painted faces."""
+        critics.requires_grad_(True)
         with autocast():
-            real, _ = critic(faces, maps)
-            # Only patches that show what is painted.
-            where = functional.adaptive_max_pool2d(maps, real.shape[2:])
-            area = where.sum().clamp(min=1)
-            fake, _ = critic(merged.detach(), maps)
-        hinge = functional.relu(1 - real.float()) + functional.relu(1 + fake.float())
+            real, fake = critics(faces, maps), critics(merged.detach(), maps)
+        # Only patches that show what is painted.
+        where = [functional.adaptive_max_pool2d(maps, score.shape[2:]) for score, _ in real]
+        hinges = (
+            functional.relu(1 - good.float()) + functional.relu(1 + bad.float())
+            for (good, _), (bad, _) in zip(real, fake, strict=True)
+        )
         self._optimizer.zero_grad(set_to_none=True)
-        ((hinge * where).sum() / area).backward()
+        _shares(hinges, where).backward()
         self._optimizer.step()
-        critic.requires_grad_(False)
+        critics.requires_grad_(False)
         with autocast():
             with torch.no_grad():
-                _, wanted = critic(faces, maps)
-            fake, got = critic(merged, maps)
-        opinion = -(fake.float() * where).sum() / area
-        return CRITIC * opinion + CRITIC_FEATURES * _apart(got, wanted).mean()
+                real = critics(faces, maps)
+            fake = critics(merged, maps)
+        opinion = -_shares((score.float() for score, _ in fake), where)
+        apart = [
+            _apart(got, wanted).mean() for (_, got), (_, wanted) in zip(fake, real, strict=True)
+        ]
+        return CRITIC * opinion + CRITIC_FEATURES * torch.stack(apart).mean()
 
     def state_dict(self) -> dict[str, Any]:
         """What the critic has learned, to go on from."""
-        if self._critic is None:
+        if self._critics is None:
             return {}
-        return {"critic": self._critic.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return {"critics": self._critics.state_dict(), "optimizer": self._optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on from what `state_dict` gave."""
-        if self._critic is not None and state:
-            self._critic.load_state_dict(state["critic"])
+        if self._critics is not None and state:
+            self._critics.load_state_dict(state["critics"])
             self._optimizer.load_state_dict(state["optimizer"])
+
+
+def _shares(scores: Iterable[Tensor], where: list[Tensor]) -> Tensor:
+    """The mean over critics of their scores' mean where a weight (n, 1, h, w) says."""
+    means = [
+        (score * part).sum() / part.sum().clamp(min=1)
+        for score, part in zip(scores, where, strict=True)
+    ]
+    return torch.stack(means).mean()
 
 
 def _apart(got: list[Tensor], wanted: list[Tensor]) -> Tensor:
@@ -236,12 +265,12 @@ def _inside(indices: Any) -> Array:
 
 
 def _wanted(mesh: Points, rng: Generator) -> bool:
-    """Whether to take a face: nobody in profile; few with open mouths, since a mask hides what
-    says that teeth show, and half a set of teeth is worse than a closed mouth."""
+    """Whether to take a face: nobody in profile; hardly any with open mouths, since a mask hides
+    what says that teeth show, and half a set of teeth is worse than a closed mouth."""
     across = mesh[454] - mesh[234]
     nose = float((mesh[1] - mesh[234]) @ across / max(float(across @ across), 1e-6))
     gap = float(np.hypot(*(mesh[13] - mesh[14]))) / float(np.hypot(*(mesh[152] - mesh[168])))
-    return abs(nose - 0.5) < TURNED and (gap * 1.8 < OPEN_MOUTH or rng.random() < 0.4)
+    return abs(nose - 0.5) < TURNED and (gap * 1.8 < OPEN_MOUTH or rng.random() < OPEN)
 
 
 def _mistaken(
@@ -326,8 +355,9 @@ def main() -> None:
     if args.features:
         features = Attributes()
         fit.load_best(features, args.features)
-    beta = 0.5 if args.adversarial else 0.9
-    config = Config(args.out, args.seed, args.minutes, args.batch, args.rate, beta=beta)
+    config = Config(args.out, args.seed, args.minutes, args.batch, args.rate)
+    if args.adversarial:  # the two chase each other: short memory, long average
+        config = replace(config, beta=0.5, decay=0.999)
     loss = Loss(features, args.adversarial, 2 * args.rate)
     print(fit.fit(network, Draw(train), loss, validate, config, loss))
 

@@ -15,10 +15,11 @@ _LIPS = (
     61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185,
 )  # fmt: skip
 _LEVELS = ((_FACE, 90), (_NOSE, 170), (_LIPS, 255))
+_SOFT = 3.0  # sigma in pixels: a painter traces sharp edges, and a guess has none
 
 
 def guide(mesh: Points | None, size: tuple[int, int]) -> Mask:
-    """Face, nose and lips (h, w) as a mesh (468, 2) in crop pixels has them, in rising levels.
+    """Face, nose and lips (h, w) as a mesh (468, 2) in crop pixels has them: soft, rising levels.
 
     size: (width, height). All 0 if there is no mesh.
     """
@@ -28,4 +29,5 @@ def guide(mesh: Points | None, size: tuple[int, int]) -> Mask:
     for outline, level in _LEVELS:
         corners = np.rint(mesh[list(outline)] * 16).clip(-(1 << 20), 1 << 20).astype(np.int32)
         cv2.fillPoly(drawing, [corners], level, cv2.LINE_AA, 4)
-    return drawing.astype(np.float32) * np.float32(1 / 255)
+    soft = cv2.GaussianBlur(drawing, (0, 0), _SOFT)
+    return soft.astype(np.float32) * np.float32(1 / 255)

@@ -186,17 +186,17 @@ def test_a_painter_learns(batch: Batch) -> None:
 def test_painter_and_critic_learn_from_each_other_and_the_critic_is_kept(batch: Batch) -> None:
     torch.manual_seed(0)
     loss = Loss(None, True, 1e-3)
-    before = {name: value.clone() for name, value in loss.state_dict()["critic"].items()}
+    before = {name: value.clone() for name, value in loss.state_dict()["critics"].items()}
     steps(loss, small(), batch)
     after = loss.state_dict()
-    assert all(value.isfinite().all() for value in after["critic"].values())
-    changed = [not torch.equal(before[name], value) for name, value in after["critic"].items()]
+    assert all(value.isfinite().all() for value in after["critics"].values())
+    changed = [not torch.equal(before[name], value) for name, value in after["critics"].items()]
     assert sum(changed) > len(changed) / 2
 
     resumed = Loss(None, True, 1e-3)
     resumed.load_state_dict(after)
     kept = resumed.state_dict()
-    assert all(torch.equal(kept["critic"][n], value) for n, value in after["critic"].items())
+    assert all(torch.equal(kept["critics"][n], value) for n, value in after["critics"].items())
     assert kept["optimizer"]["state"].keys() == after["optimizer"]["state"].keys() != set()
 
 
@@ -206,7 +206,7 @@ def test_without_a_critic_there_is_nothing_to_keep() -> None:
     loss.load_state_dict({})
     critical = Loss(None, True, 1e-3)
     critical.load_state_dict({})  # a run that goes on with a critic starts with a new one
-    assert critical.state_dict()["critic"]
+    assert critical.state_dict()["critics"]
 
 
 def test_painted_faces_are_pictures() -> None:
