@@ -11,6 +11,7 @@ import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -52,9 +53,15 @@ class Photo:
 def read_photo(data: Path, key: str) -> Image:
     """The photograph of a label's key: a close-up's name, or a scene's behind "in_context/"."""
     scene = key.startswith("in_context/")
-    archive = Archive(data / f"{SCENES if scene else CLOSE_UPS}.zip")
-    names = {name.rsplit("/", 1)[-1]: name for name in archive.names()}
+    archive, names = _opened(data / f"{SCENES if scene else CLOSE_UPS}.zip")
     return archive.read(names[key.rsplit("/", 1)[-1]])
+
+
+@cache
+def _opened(path: Path) -> tuple[Archive, dict[str, str]]:
+    """An archive, and its pictures' names by their last part."""
+    archive = Archive(path)
+    return archive, {name.rsplit("/", 1)[-1]: name for name in archive.names()}
 
 
 def rasterise(polygons: list[list[list[float]]], shape: tuple[int, ...]) -> NDArray[np.bool_]:

@@ -42,6 +42,28 @@ def test_what_is_no_face_is_dropped(landmarker, portrait):
     assert landmarker(portrait, (shuttle,)) == ()
 
 
+@pytest.mark.parametrize(("presence", "eyes", "kept"), [
+    (-9.0, (-0.5, 0.5), True),  # doubted, as under a mask, but the detector agrees
+    (-9.0, (-0.05, 0.05), False),  # a full profile, for which there is no mesh
+    (9.0, (-0.05, 0.05), True),
+])  # fmt: skip
+def test_a_full_profile_is_not_taken_on_the_detectors_word(
+    landmarker, detector, portrait, presence, eyes, kept
+):
+    (found,) = landmarker(portrait, detector(portrait))
+    engine = open_engine(FACE_LANDMARK)
+
+    def doubting(looks):
+        points, logits = engine(looks)
+        return points, np.full_like(logits, presence)
+
+    axis = found.eyes[1] - found.eyes[0]
+    seen = found.eyes.mean(0) + np.array(eyes)[:, None] * axis
+    face = Face(found.box, seen.astype(np.float32), 0.9)
+    doubtful = Landmarker(FunctionEngine(FACE_LANDMARK, doubting))
+    assert len(doubtful(portrait, (face,))) == kept
+
+
 def test_two_looks_at_one_face_give_one(detector, landmarker, portrait):
     (face,) = detector(portrait)
     assert len(landmarker(portrait, (face, face))) == 1

@@ -27,12 +27,14 @@ def test_face_nose_and_lips_lie_where_the_mesh_has_them(
     assert drawing.dtype == np.float32
     places = {(0.0, 1.07): LIPS, (0.0, 0.6): NOSE, (0.8, 0.5): FACE, (-0.5, 0.0): FACE}
     for place, level in places.items():
-        assert abs(drawing[at(profile, *place)] - level) < 1e-6
-    assert drawing[at(profile, 1.25, 0.5)] == 0
-    assert drawing[at(profile, 0.0, 1.85)] == 0
-    face, nose, lips = ((np.abs(drawing - level) < 1e-6).sum() for level in (FACE, NOSE, LIPS))
-    assert face > 10 * nose
-    assert face > 10 * lips
+        assert abs(drawing[at(profile, *place)] - level) < 0.1
+    assert drawing[at(profile, 1.4, 0.5)] == 0
+    assert drawing[at(profile, 0.0, 2.0)] == 0
+    face, nose, lips = ((np.abs(drawing - level) < 0.1).sum() for level in (FACE, NOSE, LIPS))
+    assert face > 5 * nose
+    assert face > 5 * lips
+    slopes = np.abs(np.diff(drawing, axis=0)).max(), np.abs(np.diff(drawing, axis=1)).max()
+    assert max(slopes) < 0.15  # no edge that a painter could trace
 
 
 def test_it_moves_with_the_mesh_to_a_fraction_of_a_pixel(frontal: np.ndarray) -> None:
@@ -41,7 +43,7 @@ def test_it_moves_with_the_mesh_to_a_fraction_of_a_pixel(frontal: np.ndarray) ->
     )
     assert np.abs(whole[:, 3:] - still[:, :-3]).max() < 0.02
     assert (still != half).sum() > 50  # soft edges: a shake of the mesh makes no jump
-    assert np.abs(still - half).max() < 0.7
+    assert np.abs(still - half).max() < 0.1
 
 
 def test_without_a_mesh_it_is_empty() -> None:
