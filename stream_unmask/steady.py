@@ -6,7 +6,7 @@ import numpy as np
 
 from stream_unmask.models.profile import Profile
 from stream_unmask.types import Maps, Mask
-from stream_unmask.unmask import clean, over_mouth, with_straps
+from stream_unmask.unmask import clean, completed, over_mouth
 
 # How much of the mouth's surroundings a mask covers that is put on, and at least one that stays.
 _ON, _OFF = 0.5, 0.35
@@ -42,7 +42,7 @@ class SteadyMask:
             self._evidence = cover
         self._evidence += 0.3 * (cover - self._evidence)
         self.worn = cover >= _GONE and self._evidence >= (_OFF if self.worn else _ON)
-        return with_straps(fabric, maps) if self.worn else None
+        return completed(fabric, maps, self.profile) if self.worn else None
 
 
 def _overlap(first: Mask, second: Mask) -> float:

@@ -18,6 +18,8 @@ _LOWER_FACE = (0.3, 1.94, 0.974)
 _MOUTH = (0.505, 1.633, 0.667)
 _SPECK = 0.04  # area on the lower face below which a piece of the map is a mistake
 _GRAIN = 0.128  # side of what is taken for a speck or a hole in the map
+_LOOSE = 0.3  # of cloth that hangs on what is surely mask: a remnant shows more than a lost pixel
+_STRAP = 0.7  # what is painted for an ear that was taken for a strap looks worse than the strap
 _RIM = 0.08  # how far the fabric's blurred edge and its shadow reach beyond the map
 _FEATHER = 0.03  # sigma of the soft edge outside the rim
 _REACH = 0.256  # sigma over which the light around the mask is carried into the fill
@@ -37,7 +39,7 @@ class Networks:
 def clean(mask: Mask, profile: Profile) -> Mask:
     """The map's fabric as 0 or 1 (h, w): no specks, no holes (paper: erosion and dilation)."""
     kernel = _disc(_GRAIN / 2, profile)
-    opened = cv2.morphologyEx((mask > 0.5).astype(np.uint8), cv2.MORPH_OPEN, kernel)
+    opened = cv2.morphologyEx(_over(mask, 0.5), cv2.MORPH_OPEN, kernel)
     hard = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, kernel)
     lower_face, speck = profile.window(*_LOWER_FACE), _SPECK * profile.unit**2
     outlines, _ = cv2.findContours(hard, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -56,10 +58,12 @@ def over_mouth(fabric: Mask, profile: Profile) -> float:
     return float(fabric[profile.window(*_MOUTH)].mean())
 
 
-def with_straps(fabric: Mask, maps: Maps) -> Mask:
-    """The cleaned map (h, w) with the straps that hang on it, if the segmenter looks for any."""
-    straps = maps[1:].max(0, initial=0) > 0.5
-    either = np.maximum(fabric, straps).astype(np.uint8)
+def completed(fabric: Mask, maps: Maps, profile: Profile) -> Mask:
+    """The cleaned map (h, w) with what hangs on it: cloth that the segmenter half sees, in shade or
+    light, and the straps, if it looks for any."""
+    loose = cv2.morphologyEx(_over(maps[0], _LOOSE), cv2.MORPH_OPEN, _disc(_GRAIN / 2, profile))
+    straps = _over(maps[1:].max(0, initial=0), _STRAP)
+    either = loose | straps | (fabric > 0)
     _, pieces = cv2.connectedComponents(cv2.dilate(either, np.ones((3, 3), np.uint8)))
     hanging = np.isin(pieces, np.unique(pieces[fabric > 0]))  # glasses and hair have strands, too
     return np.asarray(either * hanging, np.float32)
@@ -70,6 +74,11 @@ def widen(fabric: Mask, profile: Profile) -> Mask:
     wide = cv2.dilate(fabric, _disc(_RIM, profile))
     soft = cv2.GaussianBlur(wide, (0, 0), _FEATHER * profile.unit)
     return np.maximum(soft, cv2.dilate(fabric, np.ones((3, 3), np.uint8)))
+
+
+def _over(mask: Mask, level: float) -> NDArray[np.uint8]:
+    """Where a map is over a level: 0 or 1 (h, w)."""
+    return (mask > level).astype(np.uint8)
 
 
 def _disc(radius: float, profile: Profile) -> NDArray[np.uint8]:

@@ -137,11 +137,11 @@ def test_straps_alone_put_no_mask_on() -> None:
 
 
 def test_straps_are_smoothed_like_the_fabric() -> None:
-    """A strap that is missing from one frame stays, if smoothing was asked for."""
+    """A strap that all but vanishes for one frame stays, if smoothing was asked for."""
     for smooth in (True, False):
         person = SteadyMask(PORTRAIT, smooth)
         for _ in range(5):
             person(strapped(1))
-        fabric = person(strapped(0))
+        fabric = person(strapped(0.3))
         assert fabric is not None
         assert fabric[STRAP].all() == smooth
