@@ -63,7 +63,7 @@ def completed(fabric: Mask, maps: Maps, profile: Profile) -> Mask:
     light, and the straps, if it looks for any."""
     loose = cv2.morphologyEx(_over(maps[0], _LOOSE), cv2.MORPH_OPEN, _disc(_GRAIN / 2, profile))
     straps = _over(maps[1:].max(0, initial=0), _STRAP)
-    either = loose | straps | (fabric > 0)
+    either = np.maximum(np.maximum(loose, straps), fabric).astype(np.uint8)
     _, pieces = cv2.connectedComponents(cv2.dilate(either, np.ones((3, 3), np.uint8)))
     hanging = np.isin(pieces, np.unique(pieces[fabric > 0]))  # glasses and hair have strands, too
     return np.asarray(either * hanging, np.float32)

@@ -40,6 +40,7 @@ INSIDE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 20.0, 3.0, 2.0, 2.0, 8.0
 UNKNOWN = 0.2  # share of that where the photograph had ended
 WIDTHS = (32, 64, 128, 176, 192)
 WINDOW = (192, 224)  # width and height of the part of a crop that is trained on at once
+SHADOW = 3.0  # sigma in pixels over which the mask's shadow fades out where it is painted over
 OPEN_MOUTH = 0.11  # gap between the lips, in face units, from which teeth show
 OPEN = 0.04  # share that is kept of the faces whose mouths are further open
 TURNED = 0.36  # how far the nose is off the middle between the cheeks, in their distance
@@ -231,7 +232,7 @@ class Draw:
             if not self.exact:
                 mask, worn = _mistaken(trio, mask, worn, rng)
             seen = np.maximum(mask, cv2.dilate(np.maximum(trio.mask, trio.straps), np.ones((5, 5))))
-            face = trio.face * seen[..., None] + trio.masked * (1 - seen[..., None])
+            face = _uncovered(trio, seen)
             return self._photographed(
                 Sample(trio.masked, face, mask, guide(worn, size), known), rng
             )
@@ -253,6 +254,17 @@ class Draw:
                 parts = (given, face, mask, drawn, known)
                 given, face, mask, drawn, known = (part[:, ::-1] for part in parts)
         return Sample(given, face, np.ascontiguousarray(mask), drawn, known)
+
+
+def _uncovered(trio: synthesis.Trio, seen: Mask) -> Array:
+    """The true face where `seen` (h, w) says, and what is given elsewhere.
+
+    The mask's shadow, which stays beside it, fades out within: where it ended at a line, painters
+    would learn that a line belongs along the edge of the map, and critics that it is real.
+    """
+    fade = (2 * cv2.GaussianBlur(1 - seen, (0, 0), SHADOW)).clip(0, 1)
+    face = trio.face * (1 - (1 - trio.lit) * fade)[..., None]
+    return np.asarray(trio.masked + (face - trio.masked) * seen[..., None], np.float32)
 
 
 def _hard(mask: Mask) -> Mask:

@@ -26,12 +26,14 @@ class PlacementError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Trio:
-    """face, masked: (h, w, 3) float32 RGB 0..1; mask, straps: (h, w) float32, share per pixel."""
+    """face, masked: (h, w, 3) float32 RGB 0..1; mask, straps: (h, w) float32, share per pixel; lit
+    (h, w): what the mask's shadow leaves of the light on the skin, 0..1."""
 
     face: Array
     masked: Array
     mask: Mask
     straps: Mask
+    lit: Mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,8 @@ def overlay(face: Array, mesh: Points, template: Template) -> Trio:
     mask = clean(laid[..., 3])
     if not 0.02 < mask.mean() < 0.4 or error > 0.12 * width:
         raise PlacementError("the mask does not fit the face")
-    return Trio(face, laid[..., :3] + face * (1 - laid[..., 3:]), mask, np.zeros_like(mask))
+    masked = laid[..., :3] + face * (1 - laid[..., 3:])
+    return Trio(face, masked, mask, np.zeros_like(mask), np.ones_like(mask))
 
 
 def clean(mask: Mask) -> Mask:
@@ -132,13 +135,14 @@ def wear(
     if rng.random() < 0.08:
         cloth = _valve(cloth, polygon, unit, rng)
     cloth = cloth * (masks.folds(polygon, size, rng) * _light(face, mask, unit, rng))[..., None]
-    under, straps = _shadow(face, mask, unit, rng), np.zeros_like(mask)
+    lit = _lit(mask, unit, rng)
+    under, straps = face * lit[..., None], np.zeros_like(mask)
     if rng.random() < 0.8:
         under, straps = _straps(under, mesh, polygon, rng)
     soft = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.9 * unit))
     masked = under + (np.clip(cloth, 0, 1) - under) * soft[..., None]
     masked, seen = occluders.in_front(masked, face, mesh, rng)
-    return Trio(face, masked, soft * seen, straps * (1 - soft) * seen)
+    return Trio(face, masked, soft * seen, straps * (1 - soft) * seen, lit)
 
 
 def unmasked(face: Array, mesh: Points, rng: Generator) -> Trio:
@@ -151,7 +155,7 @@ def unmasked(face: Array, mesh: Points, rng: Generator) -> Trio:
         masked = masked + (paint - masked) * alpha[..., None]
     masked, _ = occluders.in_front(masked, face, mesh, rng)
     nothing = np.zeros(face.shape[:2], np.float32)
-    return Trio(face, masked, nothing, nothing)
+    return Trio(face, masked, nothing, nothing, np.ones_like(nothing))
 
 
 def _light(face: Array, mask: Mask, unit: float, rng: Generator) -> Array:
@@ -164,13 +168,13 @@ def _light(face: Array, mask: Mask, unit: float, rng: Generator) -> Array:
     return np.clip(light, 0.4, 1.9) * np.float32(level)
 
 
-def _shadow(face: Array, mask: Mask, unit: float, rng: Generator) -> Array:
-    """The face with the mask's shadow on the skin around it."""
+def _lit(mask: Mask, unit: float, rng: Generator) -> Mask:
+    """What the mask's shadow leaves of the light (h, w) on the skin under and around it."""
     x, y = rng.normal(0, 1.5, 2) * unit
     shift = np.float32([[1, 0, x], [0, 1, y]])
     blurred = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.8, 3) * unit)
     cast = cv2.warpAffine(blurred, shift, (mask.shape[1], mask.shape[0]))
-    return face * (1 - rng.uniform(0, 0.45) * cast)[..., None]
+    return np.asarray(1 - rng.uniform(0, 0.45) * cast, np.float32)
 
 
 def _straps(picture: Array, mesh: Points, polygon: Points, rng: Generator) -> tuple[Array, Mask]:
