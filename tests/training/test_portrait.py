@@ -163,6 +163,19 @@ def test_the_critic_judges_patches_of_a_crop() -> None:
     assert seen[0].shape[2:] == (SIZE[0] // 2, SIZE[1] // 2)
 
 
+def test_the_masks_shadow_ends_at_no_line_under_the_map() -> None:
+    seen = np.zeros((60, 80), np.float32)
+    seen[:, 40:] = 1
+    face, nothing = np.full((60, 80, 3), 0.8, np.float32), np.zeros_like(seen)
+    lit = np.full_like(seen, 0.7)
+    trio = synthesis.Trio(face, face * 0.7, nothing, nothing, lit)
+    row = portrait._uncovered(trio, seen)[30, :, 0]
+    assert np.allclose(row[:40], 0.8 * 0.7, atol=1e-6)  # beside the map it stays
+    assert np.allclose(row[52:], 0.8, atol=1e-3)
+    assert np.diff(row).min() >= 0
+    assert np.diff(row).max() < 0.07  # it would be 0.24 if it ended there
+
+
 def test_one_critic_sees_the_face_and_the_other_sees_it_at_half_its_size() -> None:
     faces, maps = torch.rand(2, 3, *SIZE), torch.rand(2, 1, *SIZE)
     critics = Critics().eval()
