@@ -1,5 +1,6 @@
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -262,6 +263,21 @@ def test_energy_of_gradients():
     assert metrics.energy_ratio(0.5 * face, face, where) == pytest.approx(0.25, rel=1e-4)
     blurred = np.where(where[..., None], np.float32(0.5), face)
     assert metrics.energy_ratio(blurred, face, where & ~metrics.ring(~BLOCK, 0, 1)) == 0
+
+
+def test_texture():
+    rng = np.random.default_rng(0)
+    where = np.zeros((60, 80), bool)
+    where[10:50, 10:70] = True
+    grain = 128 + rng.normal(0, 6, (60, 80, 1)).repeat(3, 2)
+    fine, finer = (np.rint(128 + share * (grain - 128)).astype(np.uint8) for share in (1, 0.5))
+    assert metrics.texture(finer, where) == pytest.approx(metrics.texture(fine, where) / 2, rel=0.1)
+    blurred = cv2.GaussianBlur(fine, (0, 0), 3)
+    assert metrics.texture(blurred, where) < 0.2 * metrics.texture(fine, where)
+    edged = np.full((60, 80, 3), 90, np.uint8)
+    edged[:, 40:] = 160
+    assert metrics.texture(edged, where) == 0  # an edge is no grain
+    assert np.isnan(metrics.texture(fine, np.zeros_like(where)))
 
 
 def test_mean_leaves_out_what_is_unknown():
