@@ -227,7 +227,7 @@ class Samples:
 
 def mirrored(trio: Trio) -> Trio:
     """A trio, left and right exchanged."""
-    parts = (trio.face, trio.masked, trio.mask, trio.straps)
+    parts = (trio.face, trio.masked, trio.mask, trio.straps, trio.lit)
     return Trio(*(part[:, ::-1] for part in parts))
 
 
