@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/evaluation"))
     parser.add_argument("--limit", type=int, help="at most so many pictures of each kind")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--before", type=Path, help="run folder of the portrait without a critic")
+    parser.add_argument("--before", type=Path, help="run folder of the portrait without critics")
     parser.add_argument(
         "--check-network", type=Path, default=Path("runs/attributes_check"),
         help="run folder of training.attributes --check",

@@ -4,8 +4,8 @@
     python -m training.portrait --minutes 50 --adversarial --start runs/portrait --out runs/2
 
 The first command learns where everything belongs (L1), which alone leaves the mean of all faces
-that fit: a blur. The second adds a critic (patches, spectral norm, hinge loss), which asks for one
-face with pores and edges.
+that fit: a blur. The second adds two critics (patches, spectral norm, hinge loss), which ask for
+one face, with pores and edges.
 """
 
 from collections.abc import Callable, Iterable
@@ -35,7 +35,7 @@ from training.masks import Array
 from training.unet import HalfUNet
 
 # Weights of the loss. Inside and outside the map: L1. Features: of the attribute network, and of
-# the critic.
+# the critics.
 INSIDE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 20.0, 3.0, 2.0, 2.0, 8.0
 UNKNOWN = 0.2  # share of that where the photograph had ended
 WIDTHS = (32, 64, 128, 176, 192)
@@ -150,7 +150,7 @@ class Loss:
         return CRITIC * opinion + CRITIC_FEATURES * torch.stack(apart).mean()
 
     def state_dict(self) -> dict[str, Any]:
-        """What the critic has learned, to go on from."""
+        """What the critics have learned, to go on from."""
         if self._critics is None:
             return {}
         return {"critics": self._critics.state_dict(), "optimizer": self._optimizer.state_dict()}
@@ -343,7 +343,7 @@ def validator(draws: dict[str, Draw]) -> Callable[[nn.Module], Score]:
 def main() -> None:
     parser = fit.arguments("Trains the portrait profile's inpainter.", 25, "runs/portrait")
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--adversarial", action="store_true", help="with a critic")
+    parser.add_argument("--adversarial", action="store_true", help="with critics")
     parser.add_argument("--features", type=Path, help="run folder of training.attributes")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
