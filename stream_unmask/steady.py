@@ -29,7 +29,7 @@ class SteadyMask:
     _last: Maps | None = field(default=None, repr=False)
 
     def __call__(self, maps: Maps) -> Mask | None:
-        """What is worn (h, w), 0 or 1, in the next frame: the cleaned map and any straps.
+        """What is worn (h, w), 0 or 1, in the next frame: the cleaned map and what hangs on it.
 
         maps: (c, h, w) from the segmenter. None if no mask is worn.
         """

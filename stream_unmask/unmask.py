@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -38,9 +39,7 @@ class Networks:
 
 def clean(mask: Mask, profile: Profile) -> Mask:
     """The map's fabric as 0 or 1 (h, w): no specks, no holes (paper: erosion and dilation)."""
-    kernel = _disc(_GRAIN / 2, profile)
-    opened = cv2.morphologyEx(_over(mask, 0.5), cv2.MORPH_OPEN, kernel)
-    hard = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, kernel)
+    hard = _morphed(cv2.MORPH_CLOSE, _morphed(cv2.MORPH_OPEN, mask > 0.5, profile), profile)
     lower_face, speck = profile.window(*_LOWER_FACE), _SPECK * profile.unit**2
     outlines, _ = cv2.findContours(hard, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     solid = np.zeros_like(hard)
@@ -61,8 +60,8 @@ def over_mouth(fabric: Mask, profile: Profile) -> float:
 def completed(fabric: Mask, maps: Maps, profile: Profile) -> Mask:
     """The cleaned map (h, w) with what hangs on it: cloth that the segmenter half sees, in shade or
     light, and the straps, if it looks for any."""
-    loose = cv2.morphologyEx(_over(maps[0], _LOOSE), cv2.MORPH_OPEN, _disc(_GRAIN / 2, profile))
-    straps = _over(maps[1:].max(0, initial=0), _STRAP)
+    loose = _morphed(cv2.MORPH_OPEN, maps[0] > _LOOSE, profile)
+    straps = maps[1:].max(0, initial=0) > _STRAP
     either = np.maximum(np.maximum(loose, straps), fabric).astype(np.uint8)
     _, pieces = cv2.connectedComponents(cv2.dilate(either, np.ones((3, 3), np.uint8)))
     hanging = np.isin(pieces, np.unique(pieces[fabric > 0]))  # glasses and hair have strands, too
@@ -76,9 +75,10 @@ def widen(fabric: Mask, profile: Profile) -> Mask:
     return np.maximum(soft, cv2.dilate(fabric, np.ones((3, 3), np.uint8)))
 
 
-def _over(mask: Mask, level: float) -> NDArray[np.uint8]:
-    """Where a map is over a level: 0 or 1 (h, w)."""
-    return (mask > level).astype(np.uint8)
+def _morphed(kind: int, found: NDArray[Any], profile: Profile) -> NDArray[np.uint8]:
+    """What was found, 0 or 1 (h, w), without specks (opening) or without holes (closing)."""
+    kernel = _disc(_GRAIN / 2, profile)
+    return np.asarray(cv2.morphologyEx(found.astype(np.uint8), kind, kernel), np.uint8)
 
 
 def _disc(radius: float, profile: Profile) -> NDArray[np.uint8]:

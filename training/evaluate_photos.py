@@ -248,14 +248,8 @@ def _second_look(bench: Bench, chunk: Sequence[Seen]) -> list[dict[str, float]]:
 
 def _texture(seen: Seen, crop: Crop, fabric: Decision, profile: Profile) -> float:
     """The texture of what was painted in that of the cheeks beside it."""
-    height, width = seen.image.shape[:2]
-    inside = cv2.erode(fabric.astype(np.uint8), np.ones((9, 9), np.uint8))
-    painted, skin = (
-        cv2.warpAffine(
-            np.asarray(where, np.uint8), crop.to_frame, (width, height), flags=cv2.INTER_NEAREST
-        )
-        > 0
-        for where in (inside, metrics.cheek(fabric, profile))
-    )
+    inside = cv2.erode(fabric.astype(np.float32), np.ones((9, 9), np.uint8))
+    cheeks = metrics.cheek(fabric, profile).astype(np.float32)
+    painted, skin = (lay(seen.image.shape, [crop], [part]) > 0.5 for part in (inside, cheeks))
     beside = metrics.texture(seen.image, skin & (seen.touched == 0))
     return metrics.texture(seen.result, painted) / max(beside, 1 / 255 / 8)

@@ -75,8 +75,8 @@ def segment(networks: Networks, crops: Sequence[Image]) -> list[Maps]:
 class Worn:
     """A mask that the product found in a crop.
 
-    fabric: (h, w), 0 or 1, without straps, which no label has. wide: (h, w), with any straps, the
-    map that the product repaints by.
+    fabric: (h, w), 0 or 1, without straps, which no label has. wide: (h, w), with what hangs on
+    it, the map that the product repaints by.
     """
 
     fabric: Mask
