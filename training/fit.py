@@ -243,6 +243,15 @@ def load_best(network: nn.Module, out: Path) -> nn.Module:
     return network.eval()
 
 
+def last_learner(out: Path) -> dict[str, Any]:
+    """What a run folder's `learner` had learned at last; empty if it had none."""
+    path = out / "last.pt"
+    if not path.is_file():
+        return {}
+    state = torch.load(path, map_location=device(), weights_only=True)
+    return cast(dict[str, Any], state.get("learner", {}))
+
+
 def chw(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     """(3, h, w) contiguous float32 from (h, w, 3)."""
     return np.ascontiguousarray(picture.transpose(2, 0, 1), np.float32)
