@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,19 @@ from stream_unmask.options import Options
 from stream_unmask.pipeline import (
     Composed,
     laid,
+    masked,
+    merged,
     open_parts,
+    painted,
     pasted,
-    restored,
+    segmented,
     unmask_frames,
     whole_mask,
 )
 from stream_unmask.prefetch import background, prefetch
 from stream_unmask.report import Clock, Report
 from stream_unmask.sheet import PreviewSheet
+from stream_unmask.steady import worn
 from stream_unmask.types import Face, Image, Mask
 from stream_unmask.video.frame import Frame, from_rgb, to_rgb
 from stream_unmask.video.image import SUFFIXES, write_image
@@ -64,11 +68,13 @@ def unmask_image(image: Image, options: Options | None = None) -> Unmasked:
     with open_parts(options) as parts:
         profile = parts.networks.profile
         faces = parts.landmarker(image, parts.detector(image))
-        crops = [  # numbered, as each face is a person of its own
-            replace(cut(image, face, profile.eyes, profile.size), track=number)
-            for number, face in enumerate(faces)
+        crops = [cut(image, face, profile.eyes, profile.size) for face in faces]
+        crops = [
+            masked(crop, worn(crop.maps, profile), profile)
+            for crop in segmented(crops, parts.networks)
+            if crop.maps is not None
         ]
-        crops = restored(crops, {}, parts.networks, options, Clock())
+        crops = merged(crops, painted(crops, parts.networks))
     shape = (image.shape[0], image.shape[1])
     patches = pasted(crops, shape)
     labels = [label_patch(shape)] if options.label and patches else []

@@ -12,6 +12,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -84,7 +85,10 @@ def unmask(
     ] = PORTRAIT.name,
     backend: Annotated[str, typer.Option(help=f"auto, {', '.join(BACKENDS)}.")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
-    smooth: Annotated[bool, typer.Option(help="Steady the maps over time.")] = True,
+    smooth: Annotated[bool, typer.Option(help="Steady crops, maps and faces over time.")] = True,
+    look_ahead: Annotated[
+        int, typer.Option(help="Frames to come that have a say in that; 0 as in live use.")
+    ] = 4,
     label: Annotated[bool, typer.Option("--label", help="Draw a visible label.")] = False,
     start: Annotated[float | None, typer.Option(help="Seconds to skip at the start.")] = None,
     duration: Annotated[float | None, typer.Option(help="Seconds to process.")] = None,
@@ -102,7 +106,8 @@ def unmask(
     level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s")
     options = Options(
-        profile=profile, backend=backend, device=device, smooth=smooth, label=label,
+        profile=profile, backend=backend, device=device, smooth=smooth,
+        look_ahead=look_ahead, label=label,
         start=start, duration=duration, encoder=encoder, quality=quality, overwrite=overwrite,
     )  # fmt: skip
     extras = [path for path in (mask_output, preview_sheet, report) if path is not None]
@@ -214,7 +219,7 @@ def info() -> None:
     table = Table("backend", "installed", "devices", title="Backends", title_justify="left")
     for name, extra in BACKENDS.items():
         present = name in installed()
-        hint = f"no: pip install 'stream-unmask[{extra}]'"
+        hint = escape(f"no: pip install 'stream-unmask[{extra}]'")
         table.add_row(name, "yes" if present else hint, _devices(name) if present else "")
     console.print(table)
     table = Table("engine", "SHA-256", "licence", title="Engines", title_justify="left")

@@ -14,9 +14,9 @@ class Options:
     """Choices for a run; OptionError if one is out of range.
 
     profile: the set of networks, "portrait" or "paper". backend: "auto", "openvino" or
-    "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady the maps over time. batch: faces
-    to gather before the networks run. window: frames that may wait for that, which bounds the
-    delay. every: frames from one face detection to the next. encoder: an FFmpeg encoder, None for
+    "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady crops, maps and fills over time. look_ahead:
+    frames to come that have a say in that; 0 for live use. batch: faces to gather before the
+    networks run. window: frames that may wait for that, which bounds the delay. every: frames from one face detection to the next. encoder: an FFmpeg encoder, None for
     the container's usual one. quality: its crf, lower is better. start, duration: seconds. label:
     draw a visible mark on frames with an invented face.
     """
@@ -25,6 +25,7 @@ class Options:
     backend: str = "auto"
     device: str = "auto"
     smooth: bool = True
+    look_ahead: int = 4
     batch: int = 8
     window: int = 16
     every: int = 5
@@ -39,6 +40,8 @@ class Options:
         for name in ("batch", "window", "every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if not 0 <= self.look_ahead <= 100:
+            raise OptionError(f"look_ahead must lie between 0 and 100, not {self.look_ahead}.")
         if self.profile not in PROFILES:
             raise OptionError(
                 f"There is no profile {self.profile!r}; choose from {', '.join(PROFILES)}."

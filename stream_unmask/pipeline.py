@@ -1,8 +1,11 @@
 """The stream, from frames to frames: find -> restore -> composite."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import takewhile
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,18 +13,21 @@ from stream_unmask.backends import Engine, EngineSpec, open_engine
 from stream_unmask.faces.crop import cut, paste
 from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE, Detector
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker
+from stream_unmask.faces.smoothing import steadied
 from stream_unmask.faces.tracker import Tracker
 from stream_unmask.label import label_patch
 from stream_unmask.models.enhancer import Enhancer
 from stream_unmask.models.inpainter import Inpainter
-from stream_unmask.models.profile import PROFILES
+from stream_unmask.models.profile import PROFILES, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.options import Options
 from stream_unmask.report import Clock
-from stream_unmask.steady import SteadyMask
+from stream_unmask.steady import Glance, SteadyFill, SteadyMask
 from stream_unmask.types import Crop, Image, Mask
-from stream_unmask.unmask import Networks, repaint, widen
+from stream_unmask.unmask import Networks, merge, paint, widen
 from stream_unmask.video.frame import Frame, Patch, orientation, to_rgb, with_patches
+
+T = TypeVar("T")
 
 _REMEMBERED = 64  # people whose last map is kept: memory must not grow with the video
 
@@ -77,68 +83,144 @@ def open_parts(options: Options) -> Iterator[Parts]:
 
 
 def find(frames: Iterable[Frame], parts: Parts, options: Options) -> Iterator[Scene]:
-    """Each frame with the crops of its faces, followed from frame to frame."""
-    tracker, profile = (
-        Tracker(parts.detector, parts.landmarker, options.every),
-        parts.networks.profile,
-    )
-    for frame in frames:
-        image = to_rgb(frame.picture)
-        crops = (cut(image, f, profile.eyes, profile.size) for f in tracker(image))
-        yield Scene(frame, tuple(crops))
+    """Each frame with the crops of its faces, followed from frame to frame and held steady."""
+    tracker = Tracker(parts.detector, parts.landmarker, options.every)
+    profile = parts.networks.profile
+    pictures = ((frame, to_rgb(frame.picture)) for frame in frames)
+    tracked = ((frame, image, tracker(image)) for frame, image in pictures)
+    for frame, image, faces in steadied(tracked) if options.smooth else tracked:
+        yield Scene(frame, tuple(cut(image, f, profile.eyes, profile.size) for f in faces))
 
 
 def restore(
     scenes: Iterable[Scene], networks: Networks, options: Options, clock: Clock
 ) -> Iterator[Scene]:
-    """Each scene, in order, with masked faces repainted; faces of several frames share a batch."""
-    people: dict[int | None, SteadyMask] = {}
-    for waiting in gather(scenes, options.batch, options.window):
-        crops = [crop for scene in waiting for crop in scene.crops]
-        rest = iter(restored(crops, people, networks, options, clock))
-        for forgotten in list(people)[:-_REMEMBERED]:
-            del people[forgotten]
+    """Each scene, in order, with masked faces repainted."""
+    mapped = segment(scenes, networks, options, clock)
+    masked = decide(mapped, networks.profile, options, clock)
+    return repaint(masked, networks, options, clock)
+
+
+def segment(
+    scenes: Iterable[Scene], networks: Networks, options: Options, clock: Clock
+) -> Iterator[Scene]:
+    """Each scene with the maps of its crops; faces of several frames share a batch."""
+    for waiting in gather(scenes, options, lambda scene: len(scene.crops)):
+        with clock("segment"):
+            rest = iter(segmented([crop for scene in waiting for crop in scene.crops], networks))
         for scene in waiting:
             yield replace(scene, crops=tuple(next(rest) for _ in scene.crops))
 
 
-def restored(
-    crops: Sequence[Crop],
-    people: dict[int | None, SteadyMask],
-    networks: Networks,
-    options: Options,
-    clock: Clock,
-) -> list[Crop]:
-    """The crops, in order, those that wear a mask repainted and with the map of where.
+def decide(
+    scenes: Iterable[Scene], profile: Profile, options: Options, clock: Clock
+) -> Iterator[Scene]:
+    """Each scene with the masks of those who wear one, by what is seen in the next ones, too."""
+    people: dict[int | None, SteadyMask] = {}
+    waiting: deque[tuple[Scene, list[Glance]]] = deque()
+    ahead = options.look_ahead if options.smooth else 0
 
-    people: by track, what is remembered of them; brought up to date, those seen last at its end.
+    def first() -> Scene:
+        with clock("steady"):
+            scene, glances = waiting.popleft()
+            crops = []
+            for glance in glances:
+                track = glance.crop.track
+                person = people.pop(track, None) or SteadyMask(profile, options.smooth)
+                people[track] = person
+                coming = _coming(track, (later for _, later in waiting))
+                crops.append(masked(glance.crop, person(glance, coming), profile))
+            _forget(people)
+            return replace(scene, crops=tuple(crops))
+
+    for scene in scenes:
+        with clock("steady"):
+            waiting.append((scene, [Glance.at(crop, profile) for crop in scene.crops]))
+        if len(waiting) > ahead:
+            yield first()
+    while waiting:
+        yield first()
+
+
+def _coming(track: int | None, later: Iterable[list[Glance]]) -> list[Glance]:
+    """A track's glances in the next frames, up to the first in which it is not seen."""
+    found = (next((g for g in glances if g.crop.track == track), None) for glances in later)
+    return list(takewhile(lambda glance: glance is not None, found))  # type: ignore[arg-type]
+
+
+def repaint(
+    scenes: Iterable[Scene], networks: Networks, options: Options, clock: Clock
+) -> Iterator[Scene]:
+    """Each scene with masked faces repainted; faces of several frames share a batch."""
+    people: dict[int | None, SteadyFill] = {}
+
+    def same(painted: Image, crop: Crop) -> Image:
+        fill = people.pop(crop.track, None) or SteadyFill()
+        people[crop.track] = fill
+        return fill(painted, crop)
+
+    def masks(scene: Scene) -> int:
+        return sum(crop.mask is not None for crop in scene.crops)
+
+    for waiting in gather(scenes, options, masks):
+        crops = [crop for scene in waiting for crop in scene.crops]
+        with clock("repaint"):
+            fills = painted(crops, networks)
+        with clock("steady"):
+            if options.smooth:
+                fills = [f if f is None else same(f, c) for f, c in zip(fills, crops, strict=True)]
+            rest = iter(merged(crops, fills))
+        _forget(people)
+        for scene in waiting:
+            yield replace(scene, crops=tuple(next(rest) for _ in scene.crops))
+
+
+def segmented(crops: Sequence[Crop], networks: Networks) -> list[Crop]:
+    """The crops with what the segmenter says of them."""
+    maps = networks.segmenter([crop.image for crop in crops]) if crops else []
+    return [replace(crop, maps=found) for crop, found in zip(crops, maps, strict=True)]
+
+
+def masked(crop: Crop, worn: Mask | None, profile: Profile) -> Crop:
+    """A crop with the mask to repaint by, from what is worn (h, w), or without one."""
+    return replace(crop, maps=None, mask=None if worn is None else widen(worn, profile))
+
+
+def painted(crops: Sequence[Crop], networks: Networks) -> list[Image | None]:
+    """What is painted for each crop with a mask, None for those without."""
+    chosen = [crop for crop in crops if crop.mask is not None]
+    images, masks, meshes = ([getattr(c, n) for c in chosen] for n in ("image", "mask", "mesh"))
+    fills = iter(paint(images, masks, meshes, networks))
+    return [None if crop.mask is None else next(fills) for crop in crops]
+
+
+def merged(crops: Sequence[Crop], fills: Sequence[Image | None]) -> list[Crop]:
+    """The crops with what was painted where their mask is."""
+    return [
+        crop
+        if fill is None or crop.mask is None
+        else replace(crop, image=merge(fill, crop.image, crop.mask))
+        for crop, fill in zip(crops, fills, strict=True)
+    ]
+
+
+def _forget(people: dict[int | None, T]) -> None:
+    """Drops those seen longest ago; whoever is seen is put at the end."""
+    for track in list(people)[:-_REMEMBERED]:
+        del people[track]
+
+
+def gather(
+    scenes: Iterable[Scene], options: Options, load: Callable[[Scene], int]
+) -> Iterator[list[Scene]]:
+    """Scenes in lists that are worth a batch or as many as may wait; the last may be shorter.
+
+    load(scene): how many faces of it a network is to run on.
     """
-    done, profile = list(crops), networks.profile
-    with clock("segment"):
-        maps = networks.segmenter([crop.image for crop in crops]) if crops else []
-    masked, wide = [], []
-    with clock("steady"):
-        for index, (crop, found) in enumerate(zip(crops, maps, strict=True)):
-            person = people.pop(crop.track, None) or SteadyMask(profile, options.smooth)
-            people[crop.track] = person
-            if (fabric := person(found)) is not None:
-                masked.append(index)
-                wide.append(widen(fabric, profile))
-    with clock("repaint"):
-        chosen = [crops[index] for index in masked]
-        meshes = [crop.mesh for crop in chosen]
-        images = repaint([crop.image for crop in chosen], wide, meshes, networks)
-        for index, image, mask in zip(masked, images, wide, strict=True):
-            done[index] = replace(crops[index], image=image, mask=mask)
-    return done
-
-
-def gather(scenes: Iterable[Scene], batch: int, window: int) -> Iterator[list[Scene]]:
-    """Scenes in lists with at least `batch` crops or `window` frames; the last may be shorter."""
     waiting: list[Scene] = []
     for scene in scenes:
         waiting.append(scene)
-        if sum(len(s.crops) for s in waiting) >= batch or len(waiting) >= window:
+        if sum(map(load, waiting)) >= options.batch or len(waiting) >= options.window:
             yield waiting
             waiting = []
     if waiting:

@@ -1,23 +1,64 @@
-"""Steadies what the networks say of one person from frame to frame. A new person, a new object."""
+"""Steadies what the networks say of one person from frame to frame. A new person, a new object.
 
+A crop keeps still with its face (`faces/smoothing.py`), so that other frames need no moving. They
+are believed pixel by pixel, as far as the picture there looks the same: where a mask is pulled
+down, a hand comes in front or the head turns, only the present counts, at once.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from stream_unmask.models.profile import Profile
-from stream_unmask.types import Maps, Mask
+from stream_unmask.types import Crop, Image, Maps, Mask, Points
 from stream_unmask.unmask import clean, completed, over_mouth
 
 # How much of the mouth's surroundings a mask covers that is put on, and at least one that stays.
-_ON, _OFF = 0.5, 0.35
-_GONE = 0.15  # below this no mask is worn in this frame, whatever the past says
-_KEPT = 0.6  # how much of the last map is kept where nothing changes
-_CHANGED = 0.7  # IoU of two maps below which the past says nothing of the present
+_ON, _OFF = 0.5, 0.3
+_GONE = 0.15  # below this no mask is worn in this frame, whatever other frames say
+_RECENT = 2  # frames before this one that have a say in whether a mask is worn
+_SAME = 0.05  # difference in colour, 0..1, at which another frame's word counts for little
+_PAST, _FILL_PAST = 4.0, 3.0  # frames that the past counts for at most: of maps, and of fills
+_MOVED = 2.0  # px of a crop by which a mesh has changed so much that the fill is another
+
+Floats = NDArray[np.float32]
+
+
+def worn(maps: Maps, profile: Profile) -> Mask | None:
+    """What is worn in a single picture (h, w), 0 or 1; None if no mask is. maps: (c, h, w)."""
+    fabric = clean(maps[0], profile)
+    return completed(fabric, maps, profile) if over_mouth(fabric, profile) >= _ON else None
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A crop with maps, made ready to be compared with others of the same face.
+
+    look, maps: its picture (h, w, 3) and its maps (h, w, c) at half the size. cover: how much of
+    the mouth's surroundings the cleaned map covers.
+    """
+
+    crop: Crop
+    look: Image
+    maps: Floats
+    cover: float
+
+    @classmethod
+    def at(cls, crop: Crop, profile: Profile) -> "Glance":
+        """The glance at a crop that has been segmented."""
+        assert crop.maps is not None
+        cover = over_mouth(clean(crop.maps[0], profile), profile)
+        maps = _channels(_halved(crop.maps.transpose(1, 2, 0)))
+        return cls(crop, _halved(crop.image), maps, cover)
 
 
 @dataclass(slots=True)
 class SteadyMask:
-    """The maps of one track, each blended with those before; the crop moves with the face.
+    """The mask of one track, from its maps in this frame, in those before and in the next ones.
 
     smooth: False leaves each map as it is; whether a mask is worn is steadied all the same.
     """
@@ -25,27 +66,93 @@ class SteadyMask:
     profile: Profile
     smooth: bool = True
     worn: bool = False
-    _evidence: float | None = None
-    _last: Maps | None = field(default=None, repr=False)
+    _covers: list[float] = field(default_factory=list)
+    _past: tuple[Image, Floats, Floats] | None = field(default=None, repr=False)
 
-    def __call__(self, maps: Maps) -> Mask | None:
-        """What is worn (h, w), 0 or 1, in the next frame: the cleaned map and what hangs on it.
+    def __call__(self, now: Glance, coming: Sequence[Glance] = ()) -> Mask | None:
+        """What is worn (h, w), 0 or 1: the cleaned map and what hangs on it; None if no mask is.
 
-        maps: (c, h, w) from the segmenter. None if no mask is worn.
+        coming: the same face in the next frames, the nearest first.
         """
-        if self.smooth and self._last is not None and _overlap(maps[0], self._last[0]) >= _CHANGED:
-            maps = (1 - _KEPT) * maps + _KEPT * self._last
-        self._last = maps
+        maps = self._fused(now, coming) if self.smooth else now.crop.maps
+        assert maps is not None
+        self._covers = [*self._covers[-_RECENT:], now.cover]
+        evidence = float(np.median([*self._covers, *(glance.cover for glance in coming)]))
         fabric = clean(maps[0], self.profile)
         cover = over_mouth(fabric, self.profile)
-        if self._evidence is None:
-            self._evidence = cover
-        self._evidence += 0.3 * (cover - self._evidence)
-        self.worn = cover >= _GONE and self._evidence >= (_OFF if self.worn else _ON)
+        self.worn = cover >= _GONE and evidence >= (_OFF if self.worn else _ON)
         return completed(fabric, maps, self.profile) if self.worn else None
 
+    def _fused(self, now: Glance, coming: Sequence[Glance]) -> Maps:
+        """The maps (c, h, w) of this frame, those of others blended in; remembers the past."""
+        total: Floats = now.maps
+        count: Floats = np.ones((*now.maps.shape[:2], 1), np.float32)
+        if self._past is not None:
+            look, maps, counted = self._past
+            weight = np.minimum(_likeness(look, now.look) * counted, np.float32(_PAST))
+            total, count = total + weight * maps, count + weight
+        self._past = now.look, total / count, count
+        for glance in coming:
+            weight = _likeness(glance.look, now.look)
+            total, count = total + weight * glance.maps, count + weight
+        # What other frames change is worked out at half the size and added to the sharp maps.
+        change = _channels(cv2.resize(total / count - now.maps, self.profile.size))
+        assert now.crop.maps is not None
+        return np.asarray(now.crop.maps + change.transpose(2, 0, 1), np.float32)
 
-def _overlap(first: Mask, second: Mask) -> float:
-    """IoU of two maps, soft; 1 if both are empty."""
-    either = float(np.maximum(first, second).sum())
-    return float(np.minimum(first, second).sum()) / either if either > 1 else 1.0
+
+@dataclass(slots=True)
+class SteadyFill:
+    """The painted face of one track keeps its looks while the face keeps its own."""
+
+    _past: tuple[Image, Points | None, Floats] | None = field(default=None, repr=False)
+    _count: float = 0.0
+
+    def __call__(self, painted: Image, crop: Crop) -> Image:
+        """The painted face (h, w, 3) of the next frame, with those before blended in.
+
+        crop: as it was cut, with the mask over the face.
+        """
+        look, blended, weight = _halved(crop.image), painted.astype(np.float32), 0.0
+        if self._past is not None and crop.mask is not None:
+            before, mesh, past = self._past
+            where = _channels(_halved(crop.mask))
+            alike = float((_likeness(before, look, lit=True) * where).sum() / where.sum())
+            weight = min(self._count, _FILL_PAST) * alike * _unmoved(mesh, crop.mesh)
+            blended += (past - blended) * np.float32(weight / (1 + weight))
+        self._past, self._count = (look, crop.mesh, blended), 1 + weight
+        return np.asarray(np.rint(blended.clip(0, 255)), np.uint8)
+
+
+def _likeness(other: Image, now: Image, lit: bool = False) -> Floats:
+    """How far (h, w, 1), 0..1, each pixel of a look is as in another.
+
+    lit: a change of light makes a difference, even one that falls on all of the picture.
+    """
+    if not lit:
+        change = np.array(cv2.mean(now)) - cv2.mean(other)
+        other = np.asarray(cv2.add(other, change), np.uint8)
+    off = cv2.blur(cv2.absdiff(now, other).max(2), (5, 5))
+    return _channels(cv2.LUT(off, _LIKENESS))
+
+
+def _unmoved(before: Points | None, now: Points | None) -> float:
+    """How far a mesh (468, 2) has the shape that it had, 0..1."""
+    if before is None or now is None:
+        return 1.0
+    moved = float(np.linalg.norm(now - before, axis=1).mean())
+    return float(np.exp(-((moved / _MOVED) ** 2)))
+
+
+_LIKENESS = np.exp(-((np.arange(256, dtype=np.float32) / (255 * _SAME)) ** 2))
+
+
+def _halved(values: NDArray[Any]) -> NDArray[Any]:
+    """A picture or maps (h, w, ...) at half the size."""
+    size = (values.shape[1] // 2, values.shape[0] // 2)
+    return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA))
+
+
+def _channels(maps: NDArray[Any]) -> Floats:
+    """Maps as (h, w, c), also if OpenCV has dropped the axis of a single one."""
+    return np.asarray(maps.reshape(*maps.shape[:2], -1), np.float32)

@@ -50,14 +50,16 @@ class Crop:
     """An upright face that carries its way back.
 
     image: (h, w, 3) of the profile's crop size. to_frame: (2, 3) affine from crop pixels to frame
-    pixels. mesh: (468, 2) the face's mesh in crop pixels, None if it has none. mask: (h, w) where
-    the image was repainted; None or all zero leaves the frame as it is.
+    pixels. mesh: (468, 2) the face's mesh in crop pixels, None if it has none. maps: (c, h, w) what
+    the segmenter said, until it is decided on. mask: (h, w) where the image is repainted; None or
+    all zero leaves the frame as it is.
     """
 
     image: Image
     to_frame: NDArray[np.float64]
     mesh: Points | None = None
     track: int | None = None
+    maps: Maps | None = None
     mask: Mask | None = None
 
     def __post_init__(self) -> None:

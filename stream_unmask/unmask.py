@@ -87,15 +87,15 @@ def _disc(radius: float, profile: Profile) -> NDArray[np.uint8]:
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
 
 
-def repaint(
+def paint(
     faces: Sequence[Image],
     masks: Sequence[Mask],
     meshes: Sequence[Points | None],
     networks: Networks,
 ) -> list[Image]:
-    """Each face crop with what its map (h, w) covers painted anew and merged in.
+    """Each face crop painted anew by what its map (h, w) leaves, in the face's own light.
 
-    masks: from `widen`. meshes: (468, 2) in crop pixels. Paper: enhanced x map + input x (1 - map).
+    masks: from `widen`. meshes: (468, 2) in crop pixels.
     """
     if not faces:
         return []
@@ -103,8 +103,18 @@ def repaint(
     if networks.enhancer is not None:
         painted = networks.enhancer(painted)
     reach = _REACH * networks.profile.unit
-    lit = (relight(*parts, reach) for parts in zip(painted, faces, masks, strict=True))
-    return [merge(*parts) for parts in zip(lit, faces, masks, strict=True)]
+    return [relight(*parts, reach) for parts in zip(painted, faces, masks, strict=True)]
+
+
+def repaint(
+    faces: Sequence[Image],
+    masks: Sequence[Mask],
+    meshes: Sequence[Points | None],
+    networks: Networks,
+) -> list[Image]:
+    """The same merged in. Paper: enhanced x map + input x (1 - map)."""
+    painted = paint(faces, masks, meshes, networks)
+    return [merge(*parts) for parts in zip(painted, faces, masks, strict=True)]
 
 
 def relight(painted: Image, face: Image, mask: Mask, reach: float) -> Image:

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "faces": {"backends.engine", "types"},
     "video": {"types", "errors"},
     "unmask": {"models", "types"},
-    "steady": {"unmask", "models", "types"},  # the maps of one person over time
+    "steady": {"unmask", "faces", "models", "types"},  # the maps of one person over time
     "label": {"video"},  # the visible mark, and the one in the metadata
     "sheet": {"types"},  # the preview sheet
     # frames to frames; it touches no file and no thread
@@ -36,7 +36,7 @@ MAY_IMPORT = {
     },
     # file to file and picture to picture
     "api": {
-        *("pipeline", "prefetch", "faces", "video", "label", "sheet"),
+        *("pipeline", "steady", "prefetch", "faces", "video", "label", "sheet"),
         *("options", "report", "types", "errors"),
     },
     "__init__": {"api", "errors", "options", "report", "types"},

@@ -1,8 +1,9 @@
-"""Measures the shipped engines through the product's own functions: evaluation.md, A to D and F.
+"""Measures the shipped engines through the product's own functions: evaluation.md, A to F.
 
     python -m training.evaluate
     python -m training.evaluate --profile paper --parts segmentation photos --limit 40
     python -m training.evaluate --parts profiles attributes --before runs/portrait
+    python -m training.evaluate video --out runs/evaluation_video
 
 prints tables in Markdown and leaves them in OUT/tables.md and OUT/results.json, with contact
 sheets beside them. The same engines give the same figures.
@@ -24,13 +25,20 @@ from stream_unmask.models.profile import PORTRAIT, PROFILES
 from stream_unmask.options import Options
 from stream_unmask.pipeline import Parts, open_parts
 from stream_unmask.unmask import Networks
-from training import evaluate_glance, evaluate_pairs, evaluate_photos, evaluate_profiles
+from training import (
+    evaluate_glance,
+    evaluate_pairs,
+    evaluate_photos,
+    evaluate_profiles,
+    evaluate_video,
+)
 from training.dataset import load_faces
 from training.product import LFW, SEED, UTKFACE, Bench
 
 PARTS = (
     *evaluate_pairs.PARTS, *evaluate_photos.PARTS, *evaluate_profiles.PARTS, *evaluate_glance.PARTS,
 )  # fmt: skip
+VIDEO = "video"
 
 
 def run(bench: Bench) -> None:
@@ -42,6 +50,7 @@ def run(bench: Bench) -> None:
         evaluate_glance.glance: set(evaluate_glance.PARTS),
         evaluate_profiles.compared: set(evaluate_profiles.PARTS),
         evaluate_pairs.synthetic: set(evaluate_pairs.PARTS),
+        evaluate_video.video: {VIDEO},
     }
     for step, parts in steps.items():
         if bench.wanted & parts:
@@ -89,7 +98,7 @@ def facts(bench: Bench) -> dict[str, Any]:
         "commit": commit + "+" * bool(changes), "profile": bench.profile.name,
         "engines": {name: str(entry["sha256"])[:12] for name, entry in manifest().items()},
         "runs on": bench.parts.backend, "seed": SEED, "limit": bench.limit,
-        "parts": [part for part in PARTS if part in bench.wanted],
+        "parts": [part for part in (*PARTS, VIDEO) if part in bench.wanted],
     }  # fmt: skip
 
 
@@ -127,6 +136,9 @@ def _finite(value: Any) -> Any:
 def main() -> None:
     """Runs the parts that are asked for."""
     parser = argparse.ArgumentParser(description="Measures the shipped engines.")
+    parser.add_argument(
+        "what", nargs="?", choices=("pictures", VIDEO), default="pictures", help="pictures, or E"
+    )
     parser.add_argument("--profile", choices=PROFILES, default=PORTRAIT.name)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--cache", type=Path, default=Path("runs/faces"))
@@ -142,7 +154,8 @@ def main() -> None:
     if args.limit is not None and args.limit < 1:
         parser.error("--limit must be at least 1")
     args.out.mkdir(parents=True, exist_ok=True)
-    sets, wanted = load_faces(args.cache, args.data, (UTKFACE, LFW)), set(args.parts)
+    sets = load_faces(args.cache, args.data, (UTKFACE, LFW))
+    wanted = {VIDEO} if args.what == VIDEO else set(args.parts)
     with opened(args.profile, wanted, args.before) as (parts, networks):
         bench = Bench(
             parts, args.data, args.out, args.limit, wanted, sets, networks, args.check_network

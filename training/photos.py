@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,11 +26,12 @@ from stream_unmask.faces.crop import cut
 from stream_unmask.models.profile import PORTRAIT, PROFILES, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.pipeline import pasted, whole_mask
-from stream_unmask.types import Crop, Face, Image, Mask, Points
+from stream_unmask.types import Crop, Face, Image, Maps, Mask, Points
 from training import camera, metrics
 from training.dataset import Archive, face_finder, shaken
 from training.fit import chw
 from training.masks import Array
+from training.metrics import Decision
 
 OWN_LABELS = Path(__file__).parent / "labels_validation.json"
 TRAINING_LABELS = Path(__file__).parent / "labels_training.json"
@@ -41,12 +43,17 @@ CLOSE_UPS = "photos_with_mask"
 
 @dataclass(frozen=True)
 class Photo:
-    """A labelled photograph: image, truth and counted (h, w) bool, and the faces found in it."""
+    """A labelled photograph: image, truth and counted (h, w) bool, and the faces found in it.
+
+    straps, straps_counted: the same of straps; nothing is counted where nobody outlined any.
+    """
 
     name: str
     image: Image
     truth: NDArray[np.bool_]
     counted: NDArray[np.bool_]
+    straps: NDArray[np.bool_]
+    straps_counted: NDArray[np.bool_]
     faces: tuple[Face, ...]
 
 
@@ -74,6 +81,17 @@ def rasterise(polygons: list[list[list[float]]], shape: tuple[int, ...]) -> NDAr
     return covered
 
 
+def stroke(straps: list[dict[str, Any]], shape: tuple[int, ...], wider: float = 0) -> Decision:
+    """Pixels (h, w) of which straps cover at least half, drawn at 4 x. wider: added to the width."""
+    big = np.zeros((shape[0] * 4, shape[1] * 4), np.uint8)
+    for strap in straps:
+        points = (np.asarray(strap["points"], np.float64) + 0.5) * 4 - 0.5
+        line, width = np.rint(points * 16).astype(np.int32), round(4 * (strap["width"] + wider))
+        cv2.polylines(big, [line], False, 255, max(width, 1), shift=4)
+    covered: Decision = cv2.resize(big, shape[1::-1], interpolation=cv2.INTER_AREA) >= 128
+    return covered
+
+
 class Photos:
     """Labelled photographs with their faces found once, so that segmenters can be compared."""
 
@@ -96,7 +114,8 @@ class Photos:
             truth = rasterise(label["polygons"], image.shape)
             ignored = rasterise(label["ignore"], image.shape)
             faces = landmarker(image, detector(image))
-            photos.append(Photo(name, image, truth & ~ignored, ~ignored, faces))
+            straps = _straps(label, image.shape, ~ignored, truth)
+            photos.append(Photo(name, image, truth & ~ignored, ~ignored, *straps, faces))
         return cls(photos, profile)
 
     @classmethod
@@ -120,12 +139,36 @@ class Photos:
             for photo, row, maps in zip(self.photos, self.crops, rows, strict=True)
         ]
 
+    def straps(self, predict: Callable[[torch.Tensor], list[Array]]) -> tuple[float, float]:
+        """Precision and recall of the straps over all photographs in which they were outlined."""
+        both = found_all = true_all = 0
+        for mask, photo in zip(self.maps(predict), self.photos, strict=True):
+            found = (mask > 0.5) & photo.straps_counted
+            true = photo.straps & photo.straps_counted
+            both += int((found & true).sum())
+            found_all += int(found.sum())
+            true_all += int(true.sum())
+        return both / max(found_all, 1), both / max(true_all, 1)
+
     def ious(self, predict: Callable[[torch.Tensor], list[Array]]) -> Array:
         """The IoU of each photograph; 0 where no face was found."""
         maps = self.maps(predict)
         return np.array(
             [iou(m > 0.5, photo) for m, photo in zip(maps, self.photos, strict=True)], np.float32
         )
+
+
+def _straps(
+    label: dict[str, Any], shape: tuple[int, ...], counted: Decision, fabric: Decision
+) -> tuple[Decision, Decision]:
+    """A label's straps and where they count: outlines of something so thin are good to a pixel, so
+    their rims do not, nor does what might be one."""
+    if "straps" not in label:
+        nothing = np.zeros(shape[:2], np.bool_)
+        return nothing, nothing
+    straps = stroke(label["straps"], shape)
+    rim = stroke(label["straps"], shape, wider=2.5) & ~stroke(label["straps"], shape, wider=-1)
+    return straps & ~fabric, counted & ~rim & ~rasterise(label["unsure"], shape)
 
 
 def iou(found: NDArray[np.bool_], photo: Photo) -> float:
@@ -188,7 +231,8 @@ def agreed(
 class RealPhotos:
     """Photographs of masked people to learn from: labelled by hand, or by a segmenter.
 
-    maps: (h, w) uint8, 255 for mask. counted: (h, w) uint8, 255 where the map is to be believed.
+    maps: (h, w, 2) uint8, 255 for fabric and for straps. counted: (h, w, 2) uint8, 255 where these
+    are to be believed.
     faces: the anchors of each face and the number of its photograph; the first `by_hand` of them
     are in photographs that were labelled by hand.
     """
@@ -209,8 +253,8 @@ class RealPhotos:
                 if face.anchors is not None and _touches(face, photo.truth):
                     faces.append((len(images), face.anchors))
             images.append(photo.image)
-            maps.append(photo.truth.astype(np.uint8) * 255)
-            counted.append(photo.counted.astype(np.uint8) * 255)
+            maps.append(_bytes(photo.truth, photo.straps))
+            counted.append(_bytes(photo.counted, photo.straps_counted))
         by_hand, taken = len(faces), set(json.loads(TRAINING_LABELS.read_text(encoding="utf-8")))
         taken |= set(REJECTED.read_text(encoding="utf-8").split())
         numbers: dict[str, int] = {}
@@ -221,25 +265,33 @@ class RealPhotos:
             if key not in numbers:
                 numbers[key] = len(images)
                 images.append(read_photo(data, key))
-                maps.append(cv2.imread(str(folder / entry["map"]), cv2.IMREAD_GRAYSCALE))
-                counted.append(np.full_like(maps[-1], 255))
+                found = cv2.imread(str(folder / entry["map"]), cv2.IMREAD_GRAYSCALE)
+                nothing = np.zeros_like(found)
+                maps.append(np.dstack([found, nothing]))
+                counted.append(np.dstack([nothing + np.uint8(255), nothing]))
             faces.append((numbers[key], np.array(entry["anchors"], np.float32)))
         return cls(images, maps, counted, faces, by_hand)
 
-    def photographed(self, rng: Generator, profile: Profile) -> tuple[Array, Mask, Mask]:
-        """Picture (h, w, 3), map and where it counts (h, w), framed, lit and compressed anew."""
+    def photographed(self, rng: Generator, profile: Profile) -> tuple[Array, Maps, Maps]:
+        """Picture (h, w, 3), fabric and straps and where they count (2, h, w), framed, lit and
+        compressed anew."""
         rest = len(self.faces) - self.by_hand
         by_hand = rest == 0 or (self.by_hand > 0 and rng.random() < 0.35)
         first, last = (0, self.by_hand) if by_hand else (self.by_hand, len(self.faces))
         number, held = self.faces[int(rng.integers(first, last))]
         face, target = Face((0, 0, 1, 1), held, 1.0), shaken(profile.eyes, rng)
         crop = cut(self.images[number], face, target, profile.size)
-        labels = np.dstack([self.maps[number], self.counted[number], self.counted[number]])
+        labels = np.dstack([self.maps[number], self.counted[number]])
         label = cut(labels, face, target, profile.size).image.astype(np.float32) / 255
         (picture,) = camera.expose([crop.image.astype(np.float32) / 255], rng)
         picture = camera.photograph(picture, rng)
         flip = slice(None, None, -1 if rng.random() < 0.5 else 1)
-        return picture[:, flip], label[:, flip, 0], label[:, flip, 1]
+        parts = label[:, flip].transpose(2, 0, 1)
+        return picture[:, flip], parts[:2], parts[2:]
+
+
+def _bytes(fabric: Decision, straps: Decision) -> NDArray[np.uint8]:
+    return np.dstack([fabric, straps]).astype(np.uint8) * np.uint8(255)
 
 
 def _touches(face: Face, truth: NDArray[np.bool_]) -> bool:

@@ -6,10 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stream_unmask import steady
 from stream_unmask.faces.crop import cut
 from stream_unmask.models.profile import Profile
 from stream_unmask.pipeline import Parts, laid, pasted, whole_mask
-from stream_unmask.steady import SteadyMask
 from stream_unmask.types import Crop, Face, Image, Maps, Mask, Points
 from stream_unmask.unmask import Networks, clean, repaint, widen
 from training.dataset import FaceSet
@@ -85,8 +85,8 @@ class Worn:
 
 def worn(maps: Maps, profile: Profile) -> Worn | None:
     """The mask in a segmenter's maps (c, h, w), if the product says that one is worn."""
-    steady = SteadyMask(profile, smooth=False)(maps)
-    return None if steady is None else Worn(clean(maps[0], profile), widen(steady, profile))
+    found = steady.worn(maps, profile)
+    return None if found is None else Worn(clean(maps[0], profile), widen(found, profile))
 
 
 class Kept:

@@ -118,7 +118,7 @@ class Loss:
 class Draw:
     """draw(index) -> (picture CHW, fabric and straps CHW, where these count CHW).
 
-    With `photos`, a share `real` are real photographs. Their straps are not labelled.
+    With `photos`, a share `real` are real photographs.
     """
 
     samples: Samples
@@ -128,13 +128,11 @@ class Draw:
     def __call__(self, index: int) -> tuple[Array, ...]:
         rng = np.random.default_rng((self.samples.seed, index, 7))
         if self.photos is not None and rng.random() < self.real:
-            picture, mask, sure = self.photos.photographed(rng, self.samples.profile)
-            nothing = np.zeros_like(mask)
-            maps, counted = np.stack([mask, nothing]), np.stack([sure, nothing])
+            picture, maps, counted = self.photos.photographed(rng, self.samples.profile)
         else:
             picture, maps = self.samples.photographed(index)
             counted = np.ones_like(maps)
-        return chw(picture), np.ascontiguousarray(maps, np.float32), counted
+        return chw(picture), *(np.ascontiguousarray(part, np.float32) for part in (maps, counted))
 
 
 def validator(samples: Samples, photos: Photos) -> Callable[[nn.Module], Score]:
@@ -154,13 +152,17 @@ def validator(samples: Samples, photos: Photos) -> Callable[[nn.Module], Score]:
         sure, true = predict(pictures) > 0.5, truth > 0.5
         ious = (sure & true).sum((0, 2, 3)) / (sure | true).sum((0, 2, 3)).clip(1)
         real = photos.ious(lambda faces: list(predict(faces)[:, 0]))
+        straps: dict[str, float] = {}
+        if samples.profile.maps > 1:
+            both = photos.straps(lambda faces: list(predict(faces)[:, 1]))
+            straps = dict(zip(("straps_precision", "straps_recall"), both, strict=True))
         false = float(((predict(torch.from_numpy(faces))[:, 0] > 0.5).mean((1, 2)) > 0.02).mean())
         return {
             "score": float(real.mean()) - 0.5 * false, "real": float(real.mean()),
             "false": false, "real_median": float(np.median(real)),
             "real_worst_tenth": float(np.sort(real)[: max(len(real) // 10, 1)].mean()),
             **dict(zip(("iou", "iou_straps"), map(float, ious), strict=False)),
-            "accuracy": float((sure == true)[:, 0].mean()),
+            "accuracy": float((sure == true)[:, 0].mean()), **straps,
         }  # fmt: skip
 
     return validate

@@ -1,71 +1,144 @@
-"""Steadies points over time: the One-Euro filter (Casiez, Roussel, Vogel, CHI 2012).
+"""Holds each face steady in its crop.
 
-A low-pass whose cut-off rises with speed: a still face doesn't shake, a moving one doesn't lag.
-Time is counted in frames and length in whatever the caller measures in.
+Landmarks shake by half a pixel and lag behind fast heads. Optical flow knows what moved how far
+from one picture to the next far better, but not where a face is. So the anchors go with the flow,
+and are drawn to the landmarks slowly: nothing shakes and nothing lags.
 """
 
-import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import TypeGuard, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_unmask.types import Points
+from stream_unmask.faces.crop import cut
+from stream_unmask.faces.geometry import Affine, apply, compose, invert, similarity
+from stream_unmask.types import Face, Image, Points
 
-Vector = NDArray[np.float64]
+T = TypeVar("T")
+Grey = NDArray[np.uint8]
 
-
-class OneEuro:
-    """A filter for one vector; all its components share one speed, hence one cut-off.
-
-    rest: the cut-off at rest, in cycles per frame. gain: cycles per frame that a speed of one
-    unit per frame adds.
-    """
-
-    def __init__(self, rest: float, gain: float) -> None:
-        self._rest = rest
-        self._gain = gain
-        self._value: Vector | None = None
-        self._speed: Vector = np.zeros(1)
-
-    def __call__(self, value: Vector) -> Vector:
-        """The steadied value of this frame; the first one comes back as it is."""
-        if self._value is None:
-            self._value = value
-            self._speed = np.zeros_like(value)
-            return value
-        self._speed = self._speed + _weight(_SPEED_CUTOFF) * (value - self._value - self._speed)
-        cutoff = self._rest + self._gain * float(np.linalg.norm(self._speed))
-        self._value = self._value + _weight(cutoff) * (value - self._value)
-        return self._value
+# The small upright look of a face by which it is followed: its size, and where its anchors lie.
+_SIZE = (112, 128)
+_HELD = np.array([(40, 44), (72, 44)], np.float32)
+_GRID = 6  # px between the points at which the flow is asked
+_CENTRE, _AXES = (56.0, 62.0), (40.0, 52.0)  # the oval within which these lie: face, no background
+_ROUNDS = 3  # of the fit, each without those that are farther off than
+_OUTLIERS = 2.5  # times the median
+_TRUSTED = 1.0  # px, median, by which points may miss the fit; above, the flow knows nothing
+_DRAWN = 0.08  # share of the way to the landmarks that the anchors go in each picture
+_STRAYED = 0.25  # of the anchors' distance: flow and landmarks that differ by more disagree
+_PATIENCE = 8  # pictures in a row in which the flow is believed then
+_SHAKEN = 0.025  # of the anchors' distance: a mesh that changed by less has only shaken
+_KEPT = 0.75  # how much of the last mesh is kept then
 
 
-# Slow enough that the shaking itself hardly counts as speed.
-_SPEED_CUTOFF = 0.15
+def _optical_flow() -> cv2.DISOpticalFlow:
+    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
 
 
-def _weight(cutoff: float) -> float:
-    """The share of the new value in a first-order low-pass at `cutoff` cycles per frame."""
-    turn = 2 * math.pi * cutoff
-    return turn / (turn + 1)
+@dataclass(slots=True)
+class SteadyFace:
+    """The anchors and the mesh of one track, held steady. A new track, a new object."""
+
+    _past: tuple[Points, Grey, Affine] | None = None  # anchors, look, and the way to that
+    _astray: int = 0
+    _mesh: Points | None = None
+    _flow: cv2.DISOpticalFlow = field(default_factory=_optical_flow)
+
+    def __call__(self, image: Image, face: Face) -> Face:
+        """The face of the next picture (H, W, 3), its anchors and mesh steadied."""
+        to_look, anchors = similarity(face.held_by, _HELD), face.held_by
+        look = _cut(image, face, anchors)
+        if self._past is not None:
+            followed = self._followed(look, to_look)
+            if not _near(followed, anchors) and self._astray < _PATIENCE:
+                # Where landmarks jump and the picture does not, it is they who are wrong.
+                to_look = similarity(self._past[0], _HELD)
+                look = _cut(image, face, self._past[0])
+                followed = self._followed(look, to_look)
+                self._astray += 1
+            elif _near(followed, anchors):
+                self._astray = 0
+                followed = followed + np.float32(_DRAWN) * (anchors - followed)
+            anchors = face.held_by if followed is None else followed
+            self._mesh = None if followed is None else self._mesh
+        self._past = anchors, look, to_look
+        return replace(face, anchors=anchors, mesh=self._shaped(face, anchors))
+
+    def _followed(self, look: Grey, to_look: Affine) -> Points | None:
+        """Where the last anchors have moved by the flow to a look; None if that is unknown."""
+        assert self._past is not None
+        anchors, before, to_before = self._past
+        moved = self._motion(before, look)
+        if moved is None:
+            return None
+        return apply(compose(invert(to_look), compose(moved, to_before)), anchors)
+
+    def _motion(self, before: Grey, now: Grey) -> Affine | None:
+        """The similarity (2, 3) that takes the face in one look to that in another; None if the
+        flow between them is not that of a face that moved."""
+        flow = self._flow.calc(before, now, np.zeros((*before.shape, 2), np.float32))
+        y, x = _POINTS.T
+        there = _POINTS[:, ::-1] + flow[y, x]
+        # Only where there is something to see does flow say anything.
+        slope = np.hypot(cv2.Sobel(before, cv2.CV_32F, 1, 0), cv2.Sobel(before, cv2.CV_32F, 0, 1))
+        told = slope[y, x] >= np.median(slope[y, x])
+        source, target = _POINTS[told][:, ::-1].astype(np.float64), there[told].astype(np.float64)
+        for _ in range(_ROUNDS):
+            matrix = similarity(source, target)
+            off = np.linalg.norm(source @ matrix[:, :2].T + matrix[:, 2] - target, axis=1)
+            limit = float(np.median(off))
+            near = off <= max(_OUTLIERS * limit, 0.05)
+            source, target = source[near], target[near]
+        return matrix if limit < _TRUSTED else None
+
+    def _shaped(self, face: Face, anchors: Points) -> Points | None:
+        """The mesh (468, 2) put where the anchors are; what only shakes is averaged over time."""
+        if face.mesh is None:
+            return None
+        shape = apply(similarity(face.held_by, _HELD), face.mesh)
+        if self._mesh is not None:
+            off = float(np.linalg.norm(shape - self._mesh, axis=1).mean())
+            unit = float(_HELD[1, 0] - _HELD[0, 0])
+            kept = _KEPT * np.exp(-((off / (_SHAKEN * unit)) ** 2))
+            shape = shape + np.float32(kept) * (self._mesh - shape)
+        self._mesh = shape
+        return apply(similarity(_HELD, anchors), shape)
 
 
-class SteadyAnchors:
-    """Steadies the anchors of one track, in their distance, so that all face sizes are alike.
+def steadied(
+    seen: Iterable[tuple[T, Image, tuple[Face, ...]]],
+) -> Iterator[tuple[T, Image, tuple[Face, ...]]]:
+    """Pictures with their faces, the anchors and meshes of these steadied by track."""
+    people: dict[int | None, SteadyFace] = {}
+    for what, image, faces in seen:
+        people = {face.track: people.get(face.track) or SteadyFace() for face in faces}
+        yield what, image, tuple(people[face.track](image, face) for face in faces)
 
-    The middle between them follows quickly. The vector between them, which sets roll and
-    scale of the crop, changes slowly in people and shows most when it shakes: it is held harder.
-    """
 
-    def __init__(self) -> None:
-        self._middle = OneEuro(rest=0.05, gain=8)
-        self._across = OneEuro(rest=0.03, gain=6)
-        self._unit: float | None = None
+def _near(followed: Points | None, measured: Points) -> TypeGuard[Points]:
+    """Whether anchors have been followed to about where they are measured."""
+    if followed is None:
+        return False
+    unit = float(np.linalg.norm(measured[1] - measured[0]))
+    return bool(np.abs(followed - measured).max() <= _STRAYED * unit)
 
-    def __call__(self, anchors: Points) -> Points:
-        """The steadied anchors (2, 2) of this frame."""
-        left, right = anchors.astype(np.float64)
-        if self._unit is None:
-            self._unit = max(float(np.linalg.norm(right - left)), 1.0)
-        middle = self._middle((left + right) / 2 / self._unit) * self._unit
-        across = self._across((right - left) / self._unit) * self._unit
-        return np.stack([middle - across / 2, middle + across / 2]).astype(np.float32)
+
+def _cut(image: Image, face: Face, anchors: Points) -> Grey:
+    """The look (h, w) of a face held by some anchors."""
+    crop = cut(image, replace(face, anchors=anchors, mesh=None), _HELD, _SIZE)
+    return np.asarray(cv2.cvtColor(crop.image, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _oval() -> NDArray[np.intp]:
+    """Grid points (n, 2), row and column, within the oval of a face."""
+    rows, columns = np.mgrid[_GRID : _SIZE[1] : _GRID, _GRID : _SIZE[0] : _GRID]
+    across, down = (columns - _CENTRE[0]) / _AXES[0], (rows - _CENTRE[1]) / _AXES[1]
+    inside = np.hypot(across, down) <= 1
+    return np.stack([rows[inside], columns[inside]], axis=1)
+
+
+_POINTS = _oval()

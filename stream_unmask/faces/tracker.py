@@ -6,7 +6,7 @@ it brings in new faces and vouches for those whose presence the landmark network
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from stream_unmask.faces.detector import covers, weight
 from stream_unmask.faces.landmarks import MIN_SCORE, Landmarker
-from stream_unmask.faces.smoothing import SteadyAnchors
 from stream_unmask.types import Face, Image
 
 _NEAR = 0.6  # the farthest two centres of the same person lie apart, in sides of the box
@@ -37,7 +36,6 @@ class _Track:
     seen: Face  # as it was when the detector last found it
     unseen: int = 0  # frames since then
     doubtful: bool = False  # the landmark network sees no face where the mesh is
-    steady: SteadyAnchors = field(default_factory=SteadyAnchors)
     lost: int = 0  # frames since it was last shown; 0 while it is
 
 
@@ -63,7 +61,7 @@ class Tracker:
         self._thumbnail: NDArray[np.float32] | None = None
 
     def __call__(self, image: Image) -> tuple[Face, ...]:
-        """The faces of the next frame (H, W, 3), with mesh, steadied anchors and track number."""
+        """The faces of the next frame (H, W, 3), with mesh and track number."""
         if self._is_cut(image):
             self._tracks = []
             self._since_detection = self._every
@@ -73,7 +71,8 @@ class Tracker:
             self._detect(image)
             self._since_detection = 0
         self._tidy()
-        return tuple(self._show(track) for track in self._tracks if not track.lost)
+        shown = (track for track in self._tracks if not track.lost)
+        return tuple(replace(track.face, track=track.number) for track in shown)
 
     def _follow(self, image: Image) -> bool:
         """Moves every track to this frame; says whether one just got lost or doubtful."""
@@ -120,10 +119,6 @@ class Tracker:
                 kept.append(track)
         self._tracks = sorted(kept, key=lambda track: track.number)
 
-    def _show(self, track: _Track) -> Face:
-        steady = track.steady(track.face.held_by)
-        return replace(track.face, anchors=steady, track=track.number)
-
     def _is_cut(self, image: Image) -> bool:
         """Whether this frame shows another scene than the last; brightness doesn't count."""
         last, self._thumbnail = self._thumbnail, _thumbnail(image)
@@ -141,7 +136,7 @@ def _refresh(track: _Track, face: Face) -> None:
     if track.lost or track.doubtful or strayed:
         track.face = face
     if track.lost or strayed:
-        track.steady, track.lost = SteadyAnchors(), 0
+        track.lost = 0
     track.seen, track.unseen = face, 0
 
 
