@@ -74,7 +74,7 @@ def unmask_image(image: Image, options: Options | None = None) -> Unmasked:
             for crop in segmented(crops, parts.networks)
             if crop.maps is not None
         ]
-        crops = merged(crops, painted(crops, parts.networks))
+        crops = merged(crops, painted(crops, parts.networks), profile)
     shape = (image.shape[0], image.shape[1])
     patches = pasted(crops, shape)
     labels = [label_patch(shape)] if options.label and patches else []

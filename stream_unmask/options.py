@@ -14,11 +14,12 @@ class Options:
     """Choices for a run; OptionError if one is out of range.
 
     profile: the set of networks, "portrait" or "paper". backend: "auto", "openvino" or
-    "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady crops, maps and fills over time. look_ahead:
-    frames to come that have a say in that; 0 for live use. batch: faces to gather before the
-    networks run. window: frames that may wait for that, which bounds the delay. every: frames from one face detection to the next. encoder: an FFmpeg encoder, None for
-    the container's usual one. quality: its crf, lower is better. start, duration: seconds. label:
-    draw a visible mark on frames with an invented face.
+    "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady crops, maps and fills over time.
+    look_ahead: frames to come that have a say in that; 0 for live use. batch: faces to gather
+    before the networks run. window: frames that may wait for that, which bounds the delay. every:
+    frames from one face detection to the next. encoder: an FFmpeg encoder, None for the container's
+    usual one. quality: its crf, lower is better. start, duration: seconds. label: draw a visible
+    mark on frames with an invented face.
     """
 
     profile: str = PORTRAIT.name

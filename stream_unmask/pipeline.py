@@ -12,7 +12,7 @@ import numpy as np
 from stream_unmask.backends import Engine, EngineSpec, open_engine
 from stream_unmask.faces.crop import cut, paste
 from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE, Detector
-from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker
+from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, turned
 from stream_unmask.faces.smoothing import steadied
 from stream_unmask.faces.tracker import Tracker
 from stream_unmask.label import label_patch
@@ -24,11 +24,12 @@ from stream_unmask.options import Options
 from stream_unmask.report import Clock
 from stream_unmask.steady import Glance, SteadyFill, SteadyMask
 from stream_unmask.types import Crop, Image, Mask
-from stream_unmask.unmask import Networks, merge, paint, widen
+from stream_unmask.unmask import Networks, merge, paint, textured, widen
 from stream_unmask.video.frame import Frame, Patch, orientation, to_rgb, with_patches
 
 T = TypeVar("T")
 
+_FADE = (0.6, 0.75)  # how far a head is turned when its fill begins to fade out, and has done
 _REMEMBERED = 64  # people whose last map is kept: memory must not grow with the video
 
 
@@ -129,7 +130,7 @@ def decide(
                 person = people.pop(track, None) or SteadyMask(profile, options.smooth)
                 people[track] = person
                 coming = _coming(track, (later for _, later in waiting))
-                crops.append(masked(glance.crop, person(glance, coming), profile))
+                crops.append(faded(masked(glance.crop, person(glance, coming), profile)))
             _forget(people)
             return replace(scene, crops=tuple(crops))
 
@@ -169,7 +170,7 @@ def repaint(
         with clock("steady"):
             if options.smooth:
                 fills = [f if f is None else same(f, c) for f, c in zip(fills, crops, strict=True)]
-            rest = iter(merged(crops, fills))
+            rest = iter(merged(crops, fills, networks.profile))
         _forget(people)
         for scene in waiting:
             yield replace(scene, crops=tuple(next(rest) for _ in scene.crops))
@@ -186,6 +187,17 @@ def masked(crop: Crop, worn: Mask | None, profile: Profile) -> Crop:
     return replace(crop, maps=None, mask=None if worn is None else widen(worn, profile))
 
 
+def faded(crop: Crop) -> Crop:
+    """A crop whose mask fades out as the head turns to a profile, where no mesh can be trusted."""
+    if crop.mask is None or crop.mesh is None:
+        return crop
+    low, high = _FADE
+    shown = (high - turned(crop.mesh)) / (high - low)
+    if shown <= 0:
+        return replace(crop, mask=None)
+    return crop if shown >= 1 else replace(crop, mask=crop.mask * np.float32(shown))
+
+
 def painted(crops: Sequence[Crop], networks: Networks) -> list[Image | None]:
     """What is painted for each crop with a mask, None for those without."""
     chosen = [crop for crop in crops if crop.mask is not None]
@@ -194,12 +206,14 @@ def painted(crops: Sequence[Crop], networks: Networks) -> list[Image | None]:
     return [None if crop.mask is None else next(fills) for crop in crops]
 
 
-def merged(crops: Sequence[Crop], fills: Sequence[Image | None]) -> list[Crop]:
+def merged(crops: Sequence[Crop], fills: Sequence[Image | None], profile: Profile) -> list[Crop]:
     """The crops with what was painted where their mask is."""
     return [
         crop
         if fill is None or crop.mask is None
-        else replace(crop, image=merge(fill, crop.image, crop.mask))
+        else replace(
+            crop, image=merge(textured(fill, crop.image, crop.mask, profile), crop.image, crop.mask)
+        )
         for crop, fill in zip(crops, fills, strict=True)
     ]
 

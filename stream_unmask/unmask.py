@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import cv2
@@ -24,6 +25,11 @@ _STRAP = 0.6  # what is painted for an ear that was taken for a strap looks wors
 _RIM = 0.08  # how far the fabric's blurred edge and its shadow reach beyond the map
 _FEATHER = 0.03  # sigma of the soft edge outside the rim
 _REACH = 0.256  # sigma over which the light around the mask is carried into the fill
+_BESIDE = (0.15, 1.2, 0.9)  # where skin is looked for that has the face's own grain: window and
+_NEAR = 0.3  # how far from the mask
+_FEW = 0.05  # area of it below which nothing is known of the grain
+_FINE = 0.025  # sigma of what counts as fine: pores, grain, the sharpness of edges
+_SHARPER, _GRAINIER = 1.6, 2.0  # most that the fill's detail is raised by, and grain added, of 255
 _COARSE = 4  # side in pixels of the squares in which that is worked out
 
 
@@ -114,7 +120,10 @@ def repaint(
 ) -> list[Image]:
     """The same merged in. Paper: enhanced x map + input x (1 - map)."""
     painted = paint(faces, masks, meshes, networks)
-    return [merge(*parts) for parts in zip(painted, faces, masks, strict=True)]
+    return [
+        merge(textured(fill, face, mask, networks.profile), face, mask)
+        for fill, face, mask in zip(painted, faces, masks, strict=True)
+    ]
 
 
 def relight(painted: Image, face: Image, mask: Mask, reach: float) -> Image:
@@ -137,6 +146,41 @@ def relight(painted: Image, face: Image, mask: Mask, reach: float) -> Image:
     spread = cv2.GaussianBlur(weight, (0, 0), reach / _COARSE)[..., None] + 0.02
     shift = cv2.resize(carried / spread, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(np.rint((painted + shift).clip(0, 255)), np.uint8)
+
+
+def textured(painted: Image, face: Image, mask: Mask, profile: Profile) -> Image:
+    """The painted face as sharp and as grainy as the skin beside the mask, as far as that is seen.
+
+    Painters are smoother than cameras: under sharp eyes their skin looks pasted. The grain keeps
+    still with the crop, hence with the face.
+    """
+    window, reach = profile.window(*_BESIDE), _disc(_NEAR, profile)
+    beside = (cv2.dilate(mask, reach)[window] > 0.02) & (mask[window] < 0.02)
+    if beside.sum() < _FEW * profile.unit**2:
+        return painted
+    sigma = _FINE * profile.unit
+    skin = _fine(face, sigma)[window][beside]
+    detail = _fine(painted, sigma)
+    # Edges of hair and eyes are among what is beside the mask, and few of the lower values.
+    wanted, got = (float(np.percentile(np.abs(d), 40)) / 0.52 for d in (skin, detail[mask > 0.9]))
+    gain = float(np.clip(wanted / max(got, 0.3), 1, _SHARPER))
+    lack = max(wanted**2 - (gain * got) ** 2, 0.0) ** 0.5
+    added = (gain - 1) * detail + min(0.6 * lack, _GRAINIER) * _grain(mask.shape, sigma)
+    return np.asarray(np.rint((painted + added[..., None]).clip(0, 255)), np.uint8)
+
+
+def _fine(picture: Image, sigma: float) -> Mask:
+    """What of a picture's light is finer than sigma pixels (h, w), -255..255."""
+    values = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    return np.asarray(values - cv2.GaussianBlur(values, (0, 0), sigma), np.float32)
+
+
+@cache
+def _grain(shape: tuple[int, ...], sigma: float) -> Mask:
+    """Noise (h, w) as cameras have it, fine and with a deviation of 1: always the same."""
+    noise = np.random.default_rng(0).standard_normal(shape, np.float32)
+    soft = cv2.GaussianBlur(noise, (0, 0), sigma / 2)
+    return np.asarray(soft / soft.std(), np.float32)
 
 
 def merge(painted: Image, face: Image, mask: Mask) -> Image:

@@ -7,6 +7,7 @@ next frame) and as a file (a few frames are).
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_unmask.faces.crop import cut
-from stream_unmask.faces.geometry import apply, scale_of
+from stream_unmask.faces.geometry import apply, scale_of, similarity
 from stream_unmask.models.profile import Profile
 from stream_unmask.options import Options
 from stream_unmask.pipeline import Composed, Parts, unmask_frames
@@ -38,6 +39,27 @@ FOOTAGE = (
     ("unmasked_man_720p", 1.0), ("unmasked_man_720p", 5.0),
     ("unmasked_woman_grey_512p_audio", 1.0), ("unmasked_woman_grey_512p_audio", 3.0),
 )  # fmt: skip
+_NOTE = (
+    "Means over clips of 40 frames. iou: of the map repainted by and the true one widened "
+    "alike. dtssd: of the same, both held by the face's true motion, x 100, where either is. "
+    "flicker: how far the change of the map's area from frame to frame is off, % of it. warp: "
+    "squared difference to the frame before along the truth's flow, where that holds (Lai et "
+    "al. 2018), over the truth's own. jitter: crop against the face from frame to frame, px of "
+    "the crop; still: the same of faces that keep still, with grain. away: crop against the "
+    "face's motion, px. seam, skin_off: as in table B, of every fifth frame. ms: a face, for "
+    "all that steadies maps and fills."
+)
+_SUDDEN_NOTE = (
+    "Frames until the picture is right again, at worst: the mask repainted after it appears "
+    "(on), the face left alone after it is gone, repainted after a cut, the crop within 3 px "
+    "after a jump. blinks: times that a mask is left for at most 15 frames, all clips."
+)
+_REAL_NOTE = (
+    "No truth. area: change of the map's area in the crop from frame to frame, % of it. map: "
+    "mean change of the map in the crop where there is one, x 100. fill: change of the picture "
+    "there, of 255. shake: acceleration of the crop, px of the crop a frame squared, median. "
+    "blinks: times that a track's mask is gone for at most 15 frames and then back."
+)
 _BLINK = 15  # frames for which a mask that comes back was not really off
 _REACHED = 3.0  # px of the crop within which a crop has arrived after a jump
 
@@ -100,22 +122,6 @@ def video(bench: Bench) -> None:
     _real(bench)
 
 
-_NOTE = (
-    "Means over clips of 40 frames. dtSSD of the map repainted by against the true one, widened as "
-    "the product widens it (x 100, around the mask); flicker: how far the change of the map's area "
-    "from frame to frame is off, % of the area; warp: squared difference to the frame before, taken "
-    "along the truth's flow, where it holds (Lai et al. 2018), over the truth's own; jitter: crop "
-    "against the face from frame to frame, px of the crop, and of faces that keep still, with grain; "
-    "away: crop against the face's motion; seam, skin: as in table B, of every fifth frame; ms: a "
-    "face, for all that steadies."
-)
-_SUDDEN_NOTE = (
-    "Frames until the picture is right again: the mask repainted after it appears, the face left "
-    "alone after it is gone, and after a cut; until the crop is within 3 px after a jump. Blinks: "
-    "times that a face that wears a mask is called bare in between, all clips."
-)
-
-
 def _footage(bench: Bench) -> Iterator[Clip]:
     for number, (name, start) in enumerate(FOOTAGE[: bench.count(len(FOOTAGE))]):
         yield clips.footage(bench.data / "clips" / f"{name}.mp4", start, number)
@@ -124,39 +130,62 @@ def _footage(bench: Bench) -> Iterator[Clip]:
 def measured(clip: Clip, seen: Played, profile: Profile) -> Row:
     """All figures of a clip."""
     results = [to_rgb(one.frame.picture) for one in seen.done]
-    truth = clip.wide
-    found = [one.mask() for one in seen.done]
+    found, truth = [one.mask() for one in seen.done], clip.wide
+    edited = [
+        bool(f.sum() > 0.5 * t.sum()) if t.any() else bool(f.any())
+        for f, t in zip(found, truth, strict=True)
+    ]
     kind = clip.name.rsplit(" ", 1)[0]
-    steps = [t for t in range(1, len(found)) if clip.worn[t] and clip.worn[t - 1]]
-    steps = [t for t in steps if not (kind in (CUT, JUMP) and t == SWITCH)]
-    crops = [seen.face(t, clip.held[t]) for t in range(len(found))]
-    off = _off(crops, clip.held, profile)
-    area = np.array([float(m.sum()) for m in truth])
-    change = [found[t].sum() - found[t - 1].sum() - area[t] + area[t - 1] for t in steps]
-    warp = [_warping(clip.truth, results, clip.maps, t) for t in steps]
+    # From one frame to the next of the same scene; how long a change takes is a figure of its own.
+    both = [
+        t for t in range(1, len(found)) if all((*clip.worn[t - 1 : t + 1], *edited[t - 1 : t + 1]))
+    ]
+    steps = [t for t in both if not (kind in (CUT, JUMP) and t == SWITCH)]
+    off = _off([seen.face(t, held) for t, held in enumerate(clip.held)], clip.held, profile)
+    jitter = float(np.sqrt(metrics.mean(_moved(off[t], off[t - 1]) ** 2 for t in steps)))
     faces = sum(len(one.scene.crops) for one in seen.done)
-    row: Row = {
-        "iou": float(np.mean([_soft_iou(f, t) for f, t, w in zip(found, truth, clip.worn, strict=True) if w])),
-        "dtssd": float(np.mean([_dtssd(found, truth, t) for t in steps])),
-        "flicker": 100 * float(np.mean(np.abs(change))) / max(float(area[area > 0].mean()), 1),
-        "warp": sum(w[0] for w in warp) / max(sum(w[1] for w in warp), 1e-9),
-        "jitter": float(np.sqrt(np.nanmean([_moved(off[t], off[t - 1]) ** 2 for t in steps]))),
-        "still": float("nan"),
-        "away": float(np.nanmean([np.abs(o - np.nanmedian(off, 0)).mean() for o in off])),
+    return {
+        "iou": metrics.mean(_iou(f, t) for f, t in zip(found, truth, strict=True) if t.any()),
+        **_unsteady(found, clip, steps, profile),
+        **_warped(clip, results, steps),
+        "jitter": jitter, "still": jitter if kind == STILL else float("nan"),
+        "away": metrics.mean(float(np.abs(o - np.nanmedian(off, 0)).mean()) for o in off),
         **_seams(clip, results, profile),
         "ms": 1000 * seen.clock.seconds.get("steady", 0.0) / max(faces, 1),
+        **_lags(kind, edited, off),
+        "blinks": _blinks([e and w for e, w in zip(edited, clip.worn, strict=True)]),
     }  # fmt: skip
-    if kind == STILL:
-        row["still"] = row["jitter"]
-    edited = [
-        f.sum() > 0.5 * t.sum() if t.any() else f.any() for f, t in zip(found, truth, strict=True)
+
+
+def _unsteady(found: list[Mask], clip: Clip, steps: list[int], profile: Profile) -> Row:
+    """dtSSD of the maps and flicker of their area, against the true ones."""
+    held = [
+        [_held(*pair, profile) for pair in zip(maps, clip.held, strict=True)]
+        for maps in (found, clip.wide)
     ]
-    row |= _lags(kind, edited, off)
-    row["blinks"] = _blinks([e and w for e, w in zip(edited, clip.worn, strict=True)])
-    return row
+    areas = [np.array([float(m.sum()) for m in maps]) for maps in (found, clip.wide)]
+    change = np.abs(np.diff(areas[0]) - np.diff(areas[1]))
+    typical = max(float(areas[1].max()), 1.0)
+    return {
+        "dtssd": metrics.mean(_dtssd(*held, t) for t in steps),
+        "flicker": metrics.mean(100 * float(change[t - 1]) / typical for t in steps),
+    }
 
 
-def _soft_iou(first: Mask, second: Mask) -> float:
+def _warped(clip: Clip, results: list[Image], steps: list[int]) -> Row:
+    """The warping error inside the mask over the truth's own."""
+    errors = [_warping(clip.truth, results, clip.maps, t) for t in steps]
+    own = sum(error[1] for error in errors)
+    return {"warp": sum(error[0] for error in errors) / own if own else float("nan")}
+
+
+def _held(mask: Mask, held: Points, profile: Profile) -> Mask:
+    """A frame's map (h, w) in a crop that truly moves with the face."""
+    matrix = similarity(held, profile.eyes)
+    return np.asarray(cv2.warpAffine(mask, matrix, profile.size), np.float32)
+
+
+def _iou(first: Mask, second: Mask) -> float:
     return metrics.iou(first > 0.5, second > 0.5)
 
 
@@ -254,7 +283,7 @@ def _frames_until(states: Sequence[bool], wanted: bool) -> float:
 def _blinks(worn: Sequence[bool]) -> int:
     """How often a mask is off for a short while and then back."""
     on = [t for t, state in enumerate(worn) if state]
-    return sum(1 < b - a <= _BLINK for a, b in zip(on, on[1:], strict=False))
+    return sum(1 < b - a <= _BLINK for a, b in pairwise(on))
 
 
 def _means(rows: list[Row]) -> Row:
@@ -302,14 +331,6 @@ def _real(bench: Bench) -> None:
     bench.add("E3", "E. Real clips", _REAL_NOTE, rows)
 
 
-_REAL_NOTE = (
-    "No truth. Area: change of the map's area in the crop from frame to frame, % of it; map: mean "
-    "change of the map in the crop where there is one, x 100; fill: change of the picture there "
-    "from frame to frame, of 255; shake: acceleration of the crop, px of the crop a frame squared, "
-    "median; blinks: times that a track's mask is gone for at most 15 frames and then back."
-)
-
-
 def _tracked(frames: list[Image], seen: Played, profile: Profile) -> Row:
     tracks: dict[int | None, dict[int, Crop]] = {}
     for t, one in enumerate(seen.done):
@@ -323,7 +344,8 @@ def _tracked(frames: list[Image], seen: Played, profile: Profile) -> Row:
             before, ahead = worn.get(t - 1), crops.get(t + 1)
             if before is None:
                 continue
-            assert crop.mask is not None and before.mask is not None
+            assert crop.mask is not None
+            assert before.mask is not None
             either = np.maximum(crop.mask, before.mask)
             area.append(abs(float(crop.mask.sum() - before.mask.sum())) / float(either.sum()))
             maps.append(float(np.abs(crop.mask - before.mask).sum() / either.sum()))
@@ -335,7 +357,8 @@ def _tracked(frames: list[Image], seen: Played, profile: Profile) -> Row:
                 shake.append(float(np.linalg.norm(bent)) / scale_of(crop.to_frame))
     return {
         "repainted": sum(bool(one.patches) for one in seen.done),
-        "area": 100 * metrics.mean(area), "map": 100 * metrics.mean(maps), "fill": metrics.mean(fill),
+        "area": 100 * metrics.mean(area), "map": 100 * metrics.mean(maps),
+        "fill": metrics.mean(fill),
         "shake": float(np.median(shake)) if shake else float("nan"), "blinks": blinks,
     }  # fmt: skip
 

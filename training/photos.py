@@ -82,7 +82,7 @@ def rasterise(polygons: list[list[list[float]]], shape: tuple[int, ...]) -> NDAr
 
 
 def stroke(straps: list[dict[str, Any]], shape: tuple[int, ...], wider: float = 0) -> Decision:
-    """Pixels (h, w) of which straps cover at least half, drawn at 4 x. wider: added to the width."""
+    """Pixels (h, w) of which straps cover half, drawn at 4 x. wider: is added to their width."""
     big = np.zeros((shape[0] * 4, shape[1] * 4), np.uint8)
     for strap in straps:
         points = (np.asarray(strap["points"], np.float64) + 0.5) * 4 - 0.5

@@ -96,6 +96,13 @@ def anchors(mesh: Points) -> Points:
     return apply(to_face, np.array([(-0.5, 0), (0.5, 0)]))
 
 
+def turned(mesh: Points) -> float:
+    """How far a head is turned to a side: 0 straight ahead, about 0.5 at 45 degrees, 0.7 at 60."""
+    left, right, nose = mesh[234], mesh[454], mesh[1]
+    across = right - left
+    return abs(float((nose - left) @ across) / max(float(across @ across), 1e-6) - 0.5)
+
+
 def _confirmation(face: Face, mesh: Face) -> float:
     """How sure detector and mesh are together that this is a face, 0..1.
 
