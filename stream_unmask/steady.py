@@ -17,13 +17,13 @@ from stream_unmask.models.profile import Profile
 from stream_unmask.types import Crop, Image, Maps, Mask, Points
 from stream_unmask.unmask import clean, completed, over_mouth
 
-# How much of the mouth's surroundings a mask covers that is put on, and at least one that stays.
-_ON, _OFF = 0.5, 0.3
-_GONE = 0.15  # below this no mask is worn in this frame, whatever other frames say
+# How much of the mouth's surroundings a mask covers that is put on, and at least one that stays: on
+# a head that turns the mesh, and the crop with it, slides off the mask.
+_ON, _OFF = 0.5, 0.15
 _RECENT = 2  # frames before this one that have a say in whether a mask is worn
 _SAME = 0.05  # difference in colour, 0..1, at which another frame's word counts for little
-_PAST, _FILL_PAST = 4.0, 3.0  # frames that the past counts for at most: of maps, and of fills
-_MOVED = 2.0  # px of a crop by which a mesh has changed so much that the fill is another
+_PAST, _FILL_PAST = 4.0, 6.0  # frames that the past counts for at most: of maps, and of fills
+_MOVED = 5.0  # px of a crop by which a mesh has changed so much that the fill is another
 
 Floats = NDArray[np.float32]
 
@@ -80,7 +80,7 @@ class SteadyMask:
         evidence = float(np.median([*self._covers, *(glance.cover for glance in coming)]))
         fabric = clean(maps[0], self.profile)
         cover = over_mouth(fabric, self.profile)
-        self.worn = cover >= _GONE and evidence >= (_OFF if self.worn else _ON)
+        self.worn = cover >= _OFF and evidence >= (_OFF if self.worn else _ON)
         return completed(fabric, maps, self.profile) if self.worn else None
 
     def _fused(self, now: Glance, coming: Sequence[Glance]) -> Maps:
@@ -132,7 +132,8 @@ def _likeness(other: Image, now: Image, lit: bool = False) -> Floats:
     if not lit:
         change = np.array(cv2.mean(now)) - cv2.mean(other)
         other = np.asarray(cv2.add(other, change), np.uint8)
-    off = cv2.blur(cv2.absdiff(now, other).max(2), (5, 5))
+    red, green, blue = cv2.split(cv2.absdiff(now, other))
+    off = cv2.blur(cv2.max(cv2.max(red, green), blue), (5, 5))
     return _channels(cv2.LUT(off, _LIKENESS))
 
 

@@ -1,6 +1,7 @@
 """The stream with networks that are plain functions: blue is mask, and grey is what is painted."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -15,9 +16,19 @@ from stream_unmask.models.inpainter import Inpainter
 from stream_unmask.models.profile import PAPER, PORTRAIT, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.options import Options
-from stream_unmask.pipeline import Parts, Scene, gather, open_parts, unmask_frames, whole_mask
+from stream_unmask.pipeline import (
+    Composed,
+    Parts,
+    Scene,
+    decide,
+    gather,
+    open_parts,
+    repaint,
+    unmask_frames,
+    whole_mask,
+)
 from stream_unmask.report import Clock
-from stream_unmask.types import Face
+from stream_unmask.types import Crop, Face
 from stream_unmask.unmask import Networks
 from stream_unmask.video.frame import Frame, Patch, to_rgb
 
@@ -141,47 +152,166 @@ def test_without_a_face_no_network_runs(fakes_of: Make) -> None:
     assert fakes.segmented == fakes.painted == []
 
 
-@pytest.mark.parametrize(("batch", "window"), [(1, 1), (3, 4), (8, 16), (100, 5)])
-def test_order_times_and_passengers_are_kept(fakes_of: Make, batch: int, window: int) -> None:
+@pytest.mark.parametrize(
+    ("batch", "window", "ahead"),
+    [(1, 1, 0), (1, 1, 4), (3, 4, 2), (8, 16, 4), (100, 5, 7), (8, 16, 100)],
+)
+def test_order_times_and_passengers_are_kept(
+    fakes_of: Make, batch: int, window: int, ahead: int
+) -> None:
+    """And nothing is lost, at the end neither."""
     fakes = fakes_of(LEFT, RIGHT)
-    frames = [picture(index, (LEFT,) if index % 3 else ()) for index in range(17)]
+    frames = [picture(index, (LEFT,) if index % 6 < 3 else ()) for index in range(17)]
     frames = [Frame(frame.picture, (object(),)) for frame in frames]  # type: ignore[arg-type]
-    done = [*unmask_frames(frames, fakes.parts, Options(batch=batch, window=window))]
+    options = Options(batch=batch, window=window, look_ahead=ahead)
+    done = [*unmask_frames(frames, fakes.parts, options)]
     assert len(done) == 17
     for composed, frame in zip(done, frames, strict=True):
         assert composed.scene.frame is frame
         assert composed.frame.seconds == frame.seconds
         assert composed.frame.passengers is frame.passengers
+        assert [crop.track for crop in composed.scene.crops] == [0, 1]
     assert sum(fakes.segmented) == 34
 
 
-def test_batches_are_bounded_and_so_is_the_delay(fakes_of: Make) -> None:
-    fakes, taken = fakes_of(LEFT, RIGHT), 0
+class Counted:
+    """Frames that count how many of them were taken."""
 
-    def counted() -> Iterator[Frame]:
-        nonlocal taken
-        for index in range(40):
-            taken += 1
-            yield picture(index, (LEFT, RIGHT))
+    def __init__(self, frames: Iterable[Frame]) -> None:
+        self.frames, self.taken = frames, 0
 
-    options = Options(batch=5, window=16)
-    for given, _ in enumerate(unmask_frames(counted(), fakes.parts, options), 1):
-        assert taken - given < 16
-    assert max(fakes.segmented) <= 6  # three frames with two faces each
-    assert fakes.segmented[:-1] == [6] * (len(fakes.segmented) - 1)
-    assert max(fakes.painted) <= 6
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in self.frames:
+            self.taken += 1
+            yield frame
 
 
-def test_gather_waits_for_crops_or_for_frames() -> None:
+def delays(frames: Sequence[Frame], fakes: Fakes, options: Options) -> list[int]:
+    """For each frame that comes out, how many more were taken by then."""
+    source = Counted(frames)
+    done = enumerate(unmask_frames(source, fakes.parts, options), 1)
+    return [source.taken - given for given, _ in done]
+
+
+def test_batches_are_bounded(fakes_of: Make) -> None:
+    fakes, both = fakes_of(LEFT, RIGHT), [picture(index, (LEFT, RIGHT)) for index in range(20)]
+    waits = delays(both, fakes, Options(batch=5, window=16))
+    assert fakes.segmented == fakes.painted == [6] * 6 + [4]  # three frames with two faces each
+    # Three may wait for each network, and four to be looked ahead at.
+    assert 4 <= max(waits) < 3 + 4 + 3
+
+
+@pytest.mark.parametrize("masked", [(), (LEFT,), (LEFT, RIGHT)])
+@pytest.mark.parametrize("heads", [(), (LEFT, RIGHT)])
+@pytest.mark.parametrize(("window", "ahead"), [(5, 3), (4, 0), (1, 6), (6, 6)])
+def test_the_delay_is_bounded(
+    fakes_of: Make,
+    masked: tuple[tuple[int, int], ...],
+    heads: tuple[tuple[int, int], ...],
+    window: int,
+    ahead: int,
+) -> None:
+    """A window is waited for twice, before either network, however few faces there are."""
+    frames = [picture(index, masked) for index in range(24)]
+    options = Options(batch=100, window=window, look_ahead=ahead)
+    waits = delays(frames, fakes_of(*heads), options)
+    assert len(waits) == 24
+    assert ahead <= waits[0]
+    assert max(waits) < 2 * window + ahead
+    assert waits[-1] == 0
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_live_a_frame_comes_out_before_the_next_goes_in(fakes_of: Make, smooth: bool) -> None:
+    """Without smoothing there is nothing to look ahead for."""
+    frames = [picture(index, (LEFT,) if index % 4 < 2 else ()) for index in range(8)]
+    options = Options(batch=1, window=1, look_ahead=0 if smooth else 4, smooth=smooth)
+    assert delays(frames, fakes_of(LEFT, RIGHT), options) == [0] * 8
+    assert delays(frames, fakes_of(), options) == [0] * 8
+
+
+def test_gather_waits_for_faces_or_for_frames() -> None:
     crowded, empty = (Scene(None, (None,) * n) for n in (3, 0))  # type: ignore[arg-type]
 
-    def sizes(scenes: list[Scene], batch: int, window: int) -> list[int]:
-        return [len(group) for group in gather(scenes, batch, window)]
+    def sizes(scenes: list[Scene], batch: int, window: int, each: int = 1) -> list[int]:
+        options = Options(batch=batch, window=window)
+        return [len(g) for g in gather(scenes, options, lambda scene: each * len(scene.crops))]
 
     assert sizes([crowded] * 5, 6, 99) == [2, 2, 1]
+    assert sizes([crowded] * 5, 6, 99, each=2) == [1, 1, 1, 1, 1]
+    assert sizes([crowded] * 5, 6, 99, each=0) == [5]
     assert sizes([empty] * 5, 6, 2) == [2, 2, 1]
     assert sizes([crowded, empty, empty, empty], 4, 3) == [3, 1]
     assert sizes([], 4, 3) == []
+
+
+def elsewhere(frame: Frame) -> Frame:
+    """The same heads in another scene, half of which is bright."""
+    image = to_rgb(frame.picture).copy()
+    skin = np.abs(image.astype(int) - SKIN).max(2) < 20
+    image[:, : WIDTH // 2][~(skin | is_blue(image))[:, : WIDTH // 2]] = 250
+    drawn = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv444p")
+    drawn.pts, drawn.time_base = frame.picture.pts, frame.picture.time_base
+    return Frame(drawn)
+
+
+@pytest.mark.parametrize("masked_first", [True, False])
+def test_a_cut_is_looked_across_in_neither_direction(fakes_of: Make, masked_first: bool) -> None:
+    frames = [
+        picture(index, (RIGHT,) if (index < 6) == masked_first else ()) for index in range(12)
+    ]
+    frames[6:] = map(elsewhere, frames[6:])
+    done: list[Composed] = [*unmask_frames(frames, fakes_of(RIGHT).parts, Options())]
+    assert [crop.track for c in done for crop in c.scene.crops] == [0] * 6 + [1] * 6
+    assert [bool(c.patches) for c in done] == [masked_first] * 6 + [not masked_first] * 6
+
+
+def scenes_of(crop: Crop, tracks: Sequence[int]) -> list[Scene]:
+    return [Scene(None, (replace(crop, track=track),)) for track in tracks]  # type: ignore[arg-type]
+
+
+def test_maps_of_one_track_say_nothing_of_another(profile: Profile) -> None:
+    """Even where the picture stays as it is: the same number would bridge the gap."""
+    image = np.full((profile.height, profile.width, 3), 120, np.uint8)
+    maps = np.zeros((profile.maps, profile.height, profile.width), np.float32)
+    crop, wearing = Crop(image, np.eye(3)[:2], maps=maps), maps.copy()
+    wearing[0][profile.window(0.3, 1.9, 1)] = 1
+
+    def masks(tracks: Sequence[int], options: Options) -> list[bool]:
+        scenes = scenes_of(replace(crop, maps=wearing), tracks)
+        scenes[3] = scenes_of(crop, tracks[3:4])[0]
+        done = decide(scenes, profile, options, Clock())
+        return [scene.crops[0].mask is not None for scene in done]
+
+    for options in (Options(), Options(look_ahead=0)):
+        assert masks([0] * 7, options) == [True] * 7
+        assert masks([0, 0, 0, 1, 0, 0, 0], options) == [True] * 3 + [False] + [True] * 3
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_fills_of_one_track_are_not_mixed_with_anothers(profile: Profile, smooth: bool) -> None:
+    """Each time another pattern is painted, of which relighting leaves the fine parts."""
+    mask = np.zeros((profile.height, profile.width), np.float32)
+    mask[profile.window(0.3, 1.9, 1)] = 1
+    crop = Crop(np.full((*mask.shape, 3), 120, np.uint8), np.eye(3)[:2], mask=mask)
+
+    def painted(tracks: Sequence[int]) -> np.ndarray:
+        patterns = iter(np.random.default_rng(0).uniform(0.4, 0.6, (len(tracks), *mask.shape)))
+
+        def paint(given: np.ndarray) -> np.ndarray:
+            return np.stack([[next(patterns)] * 3 for _ in given]).astype(np.float32)
+
+        networks = Networks(
+            profile,
+            Segmenter(FunctionEngine(profile.segmenter, lambda faces: faces[:, : profile.maps])),
+            Inpainter(FunctionEngine(profile.inpainter, paint), profile.guided),
+        )
+        done = repaint(scenes_of(crop, tracks), networks, Options(smooth=smooth), Clock())
+        return [scene.crops[0].image for scene in done][3]
+
+    other = painted([0, 1, 2, 3])
+    assert np.array_equal(painted([0, 0, 0, 1]), other)
+    assert np.array_equal(painted([0, 0, 0, 0]), other) != smooth
 
 
 def test_of_two_people_only_the_masked_one_is_changed(fakes_of: Make) -> None:

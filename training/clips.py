@@ -14,10 +14,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.interpolate import RBFInterpolator
-from scipy.ndimage import gaussian_filter1d
 
 from stream_unmask.faces.crop import cut
 from stream_unmask.faces.landmarks import anchors
+from stream_unmask.faces.smoothing import SteadyFace
 from stream_unmask.faces.tracker import Tracker
 from stream_unmask.models.profile import PORTRAIT
 from stream_unmask.types import Face, Image, Mask, Points
@@ -201,8 +201,9 @@ def footage(path: Path, start: float, seed: int) -> Clip:
                 break
     detector, landmarker = face_finder()
     tracker = Tracker(detector, landmarker)
-    faces = [max(tracker(image), key=_side) for image in frames]
-    meshes = gaussian_filter1d(np.stack([_mesh(face) for face in faces]), 2.5, axis=0)
+    faces, steady = [max(tracker(image), key=_side) for image in frames], SteadyFace()
+    pairs = zip(frames, faces, strict=True)
+    meshes = np.stack([_mesh(steady(image, face)) for image, face in pairs])
     layer = _Layer.worn(frames[0], meshes[0], rng)
     clip = Clip(f"{path.stem} {start:g} s", [], [], [], [], [], [])
     for image, mesh in zip(frames, meshes, strict=True):

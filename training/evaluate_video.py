@@ -277,7 +277,8 @@ def _lags(kind: str, edited: Sequence[bool], off: NDArray[np.float64]) -> dict[s
 
 
 def _frames_until(states: Sequence[bool], wanted: bool) -> float:
-    return float(next((i for i, state in enumerate(states) if bool(state) == wanted), len(states)))
+    found = (i for i, state in enumerate(states) if bool(state) == wanted)
+    return float(next(found, float("nan")))
 
 
 def _blinks(worn: Sequence[bool]) -> int:

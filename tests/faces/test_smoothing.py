@@ -1,45 +1,252 @@
+"""Anchors that go with the picture and not with the landmarks' shaking, on a real head."""
+
+import cv2
 import numpy as np
+import pytest
 
-from stream_unmask.faces.smoothing import OneEuro, SteadyAnchors
+from stream_unmask.faces.geometry import apply, similarity
+from stream_unmask.faces.smoothing import SteadyFace, steadied
+from stream_unmask.types import Face
 
-ANCHORS = np.array([(100.0, 100.0), (140.0, 102.0)], np.float32)
-
-
-def run(track):
-    steady = SteadyAnchors()
-    return np.stack([steady(anchors.astype(np.float32)) for anchors in track])
+NOISE = 0.015  # deviation of the measured anchors, in their distance
 
 
-def test_first_value_is_kept():
-    assert np.allclose(SteadyAnchors()(ANCHORS), ANCHORS, atol=1e-4)
+@pytest.fixture(scope="module")
+def empty():
+    blocks = np.random.default_rng(0).integers(30, 220, (9, 16, 3), np.uint8)
+    return cv2.resize(blocks, (640, 360), interpolation=cv2.INTER_CUBIC)
 
 
-def test_a_still_face_shakes_less():
-    noise = np.random.default_rng(0).normal(0, 0.4, (200, 2, 2))  # 1 % of their distance
-    out = run(ANCHORS + noise)
-    shake = [np.diff(track, axis=0).std() for track in (ANCHORS + noise, out)]
-    assert shake[1] < 0.4 * shake[0]
+@pytest.fixture
+def still(place, empty):
+    """A picture and where its eyes are."""
+    return place(empty, (320, 180), 80)
 
 
-def test_a_moving_face_lags_little():
-    for speed in (0.4, 2.0, 8.0):  # px per frame: 1, 5 and 20 % of their distance
-        moving = ANCHORS + speed * np.arange(60)[:, None, None] * np.array([1.0, 0.0])
-        assert np.abs(run(moving) - moving).max() < 0.04 * 40
+def unit(anchors):
+    return float(np.linalg.norm(anchors[1] - anchors[0]))
 
 
-def test_it_stops_where_the_face_stops():
-    moving = ANCHORS + np.minimum(np.arange(60), 20)[:, None, None] * 4.0
-    assert np.abs(run(moving)[-1] - moving[-1]).max() < 0.2
+def shaken(anchors, seed=0):
+    """Anchors (n, 2, 2) as landmarks measure them."""
+    noise = np.random.default_rng(seed).normal(0, NOISE * unit(anchors[0]), np.shape(anchors))
+    return anchors + noise
 
 
-def test_face_size_makes_no_difference():
-    track = ANCHORS + np.random.default_rng(1).normal(0, 1, (30, 2, 2))
-    assert np.allclose(run(track * 5), run(track) * 5, atol=0.01)
+def filmed(picture, seed):
+    """The picture with a camera's noise."""
+    noise = np.random.default_rng(seed).normal(0, 2, picture.shape)
+    return np.clip(picture + noise, 0, 255).astype(np.uint8)
 
 
-def test_components_share_a_speed():
-    """A component that rests is let through as fast as the one that moves."""
-    filtered = OneEuro(rest=0.01, gain=5)
-    for step in range(10):
-        filtered(np.array([step * 1.0, 0.0]))
-    assert filtered(np.array([10.0, 1.0]))[1] > 0.9
+def face(anchors, mesh=None, track=0):
+    anchors = np.asarray(anchors, np.float32)
+    return Face((0, 0, 1, 1), anchors, 0.9, mesh, anchors, track)
+
+
+def followed(pictures, measured):
+    """The steadied anchors (n, 2, 2) of one track."""
+    steady = SteadyFace()
+    seen = zip(pictures, map(face, measured), strict=True)
+    return np.stack([steady(picture, each).anchors for picture, each in seen])
+
+
+def worst(out, true):
+    """The largest error of each picture's anchors, in their distance."""
+    return np.abs(out - true).max((1, 2)) / unit(true[0])
+
+
+def test_the_first_picture_is_believed(still, frontal):
+    picture, eyes = still
+    seen = face(eyes + (3, -2), on(eyes + (3, -2), frontal))
+    out = SteadyFace()(picture, seen)
+    assert np.array_equal(out.anchors, seen.anchors)
+    assert np.abs(out.mesh - seen.mesh).max() < 0.01
+    assert (out.eyes is seen.eyes, out.box, out.track) == (True, seen.box, seen.track)
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_still_head_shakes_a_fifth_at_most(place, empty, width):
+    picture, eyes = place(empty, (320, 180), width)
+    true = np.repeat(eyes[None], 40, 0)
+    measured = shaken(true)
+    out = followed([filmed(picture, seed) for seed in range(40)], measured)
+    shake = [np.diff(held, axis=0).std() for held in (measured, out)]
+    assert shake[1] < 0.2 * shake[0]
+    assert worst(out, true)[5:].max() < NOISE
+
+
+def test_face_size_makes_no_difference(place, empty):
+    tracks = []
+    for width in (60, 150):
+        picture, eyes = place(empty, (320, 180), width)
+        true = np.repeat(eyes[None], 20, 0)
+        tracks.append((followed([picture] * 20, shaken(true)) - true) / unit(eyes))
+    assert np.abs(tracks[0]).max() > 0.01
+    assert np.abs(tracks[0] - tracks[1]).max() < 0.005
+
+
+def test_a_wrong_start_is_put_right(still):
+    """Slowly: it is the landmarks that know where the face is."""
+    picture, eyes = still
+    true = np.repeat(eyes[None], 60, 0)
+    measured = true.copy()
+    measured[0] += 0.1 * unit(eyes)
+    errors = worst(followed([picture] * 60, measured), true)
+    assert errors[5] > 0.05
+    assert errors[-1] < 0.005
+
+
+def walk(place, empty, steps, roll=0.0):
+    """Pictures of a head that is moved to the right, and its eyes."""
+    seen = [
+        place(empty, (130 + step, 180), 80, roll * index)
+        for index, step in enumerate(np.cumsum(steps))
+    ]
+    return [picture for picture, _ in seen], np.stack([eyes for _, eyes in seen])
+
+
+@pytest.mark.parametrize("speed", [2, 5, 12])
+@pytest.mark.parametrize("roll", [0.0, 1.0])
+def test_a_moving_head_is_followed_without_lag(place, empty, speed, roll):
+    pictures, true = walk(place, empty, [speed] * 30, roll)
+    out = followed(pictures, shaken(true))
+    assert worst(out, true).max() < 0.022
+    behind = (true - out)[..., 0].mean(1)
+    assert abs(behind[5:].mean()) < 0.1  # px, at any speed
+    assert np.diff(out - true, axis=0).std() < 0.25 * np.diff(shaken(true) - true, axis=0).std()
+
+
+def test_it_starts_and_stops_with_the_head(place, empty):
+    pictures, true = walk(place, empty, [0] * 5 + [12] * 10 + [0] * 10)
+    out = followed(pictures, shaken(true))
+    assert worst(out, true).max() < 0.022
+
+
+@pytest.mark.parametrize("aside", [(20, 0), (60, 0), (0, -40)])
+def test_landmarks_that_jump_aside_alone_are_not_followed(still, aside):
+    picture, eyes = still
+    true = np.repeat(eyes[None], 20, 0)
+    measured = true.copy()
+    measured[8:11] += aside
+    assert worst(followed([picture] * 20, measured), true).max() < 0.01
+
+
+def test_a_head_that_jumps_is_followed_at_once(place, empty):
+    pictures, true = walk(place, empty, [0] * 6 + [60] + [0] * 6)
+    errors = worst(followed(pictures, shaken(true)), true)
+    assert errors.max() < 0.022
+    assert np.ptp(errors[5:7]) < 0.01
+
+
+@pytest.mark.parametrize("change", ["nobody there", "upside down", "twice as large"])
+def test_where_nothing_is_recognised_the_landmarks_are_believed(place, empty, still, change):
+    picture, eyes = still
+    after = {
+        "nobody there": empty,
+        "upside down": place(empty, (320, 180), 80, 180)[0],
+        "twice as large": place(empty, (320, 180), 160)[0],
+    }[change]
+    aside = np.float32(eyes + 0.1 * unit(eyes))
+    assert np.array_equal(followed([picture, after], [eyes, aside])[1], aside)
+    assert not np.array_equal(followed([picture, picture], [eyes, aside])[1], aside)
+
+
+def test_a_change_of_light_moves_nothing(still):
+    picture, eyes = still
+    true = np.repeat(eyes[None], 12, 0)
+    pictures = [(picture * (0.6 if 4 <= index < 8 else 1)).astype(np.uint8) for index in range(12)]
+    assert worst(followed(pictures, true), true).max() < 0.005
+
+
+def on(anchors, shape):
+    """A mesh of this shape where the anchors are."""
+    return apply(similarity(np.array([(-0.5, 0), (0.5, 0)]), anchors), shape)
+
+
+def meshed(picture, measured, shapes):
+    """The faces of one track on a picture that stays, and their meshes as measured."""
+    steady = SteadyFace()
+    meshes = [on(anchors, shape) for anchors, shape in zip(measured, shapes, strict=True)]
+    pairs = zip(measured, meshes, strict=True)
+    return [steady(picture, face(anchors, mesh)) for anchors, mesh in pairs], np.stack(meshes)
+
+
+def test_the_mesh_is_where_the_anchors_are(still, frontal):
+    picture, eyes = still
+    measured = shaken(np.repeat(eyes[None], 12, 0))
+    out, raw = meshed(picture, measured, [frontal] * 12)
+    for each in out:
+        assert np.abs(each.mesh - on(each.anchors, frontal)).max() < 0.02
+        assert each.mesh.dtype == np.float32
+    assert np.abs(out[-1].mesh - raw[-1]).max() > 0.2
+
+
+def test_a_mesh_that_shakes_is_averaged(still, frontal):
+    picture, eyes = still
+    shapes = frontal + np.random.default_rng(0).normal(0, 0.004, (30, 468, 2))
+    out, raw = meshed(picture, [eyes] * 30, shapes)
+    out = np.stack([each.mesh for each in out])
+    assert np.diff(out[5:], axis=0).std() < 0.4 * np.diff(raw[5:], axis=0).std()
+    assert np.abs(out[5:].mean(0) - on(eyes, frontal)).mean() < 0.1
+
+
+@pytest.mark.parametrize(("change", "left"), [(0.05, 0.1), (0.3, 0.01)])
+def test_a_mesh_that_changes_is_taken_over_within_two_pictures(still, frontal, change, left):
+    """The part of a face below its eyes goes down, in their distance; left: a share of that."""
+    picture, eyes = still
+    longer = frontal + np.float32(change) * (frontal[:, 1:] > 0) * np.float32([0, 1])
+    out, raw = meshed(picture, [eyes] * 7, [frontal] * 5 + [longer] * 2)
+    off = [np.abs(each.mesh - mesh).max() for each, mesh in zip(out, raw, strict=True)]
+    assert max(off[:5]) < 0.02
+    assert off[6] < left * change * unit(eyes)
+
+
+def test_without_a_mesh_there_is_none(still):
+    picture, eyes = still
+    steady = SteadyFace()
+    assert [steady(picture, face(eyes)).mesh for _ in range(3)] == [None] * 3
+
+
+def held(seen):
+    """The anchors by track of every picture that `steadied` gives."""
+    return [{one.track: one.anchors for one in faces} for _, _, faces in steadied(seen)]
+
+
+def test_passengers_pictures_and_faces_come_through_in_order(still):
+    picture, eyes = still
+    two = face(eyes, track=3), face(eyes + 9, track=1)
+    out = list(steadied([("a", picture, ()), ("b", picture, two), ("c", picture, ())]))
+    assert [what for what, _, _ in out] == ["a", "b", "c"]
+    assert all(image is picture for _, image, _ in out)
+    assert [[one.track for one in faces] for _, _, faces in out] == [[], [3, 1], []]
+
+
+def test_a_track_that_was_missing_starts_anew(still):
+    picture, eyes = still
+    aside = np.float32(eyes + 0.1 * unit(eyes))
+    for gap in (0, 1):
+        seen = [("", picture, (face(eyes),))] * 3 + [("", picture, ())] * gap
+        *_, last = held([*seen, ("", picture, (face(aside),))])
+        assert np.array_equal(last[0], aside) == bool(gap)
+
+
+def test_two_people_are_steadied_apart(place, empty):
+    """One walks, one stands, and they are told in another order every time."""
+    pictures, standing, walking = [], [], []
+    for step in range(12):
+        picture, eyes = place(empty, (120 + 5 * step, 180), 80)
+        picture, others = place(picture, (500, 180), 80)
+        pictures.append(picture)
+        walking.append(eyes)
+        standing.append(others)
+    tracks = [shaken(np.stack(eyes), seed) for seed, eyes in enumerate((walking, standing))]
+    both = held(
+        ("", picture, tuple(face(tracks[track][index], track=track) for track in order))
+        for index, picture in enumerate(pictures)
+        for order in [(0, 1) if index % 2 else (1, 0)]
+    )
+    for track, measured in enumerate(tracks):
+        alone = followed(pictures, measured)
+        assert np.array_equal(np.stack([people[track] for people in both]), alone)
+        assert np.abs(alone - measured).max() > 0.2
