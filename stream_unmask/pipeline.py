@@ -130,7 +130,7 @@ def decide(
                 person = people.pop(track, None) or SteadyMask(profile, options.smooth)
                 people[track] = person
                 coming = _coming(track, (later for _, later in waiting))
-                crops.append(faded(masked(glance.crop, person(glance, coming), profile)))
+                crops.append(masked(glance.crop, person(glance, coming), profile))
             _forget(people)
             return replace(scene, crops=tuple(crops))
 
@@ -170,7 +170,7 @@ def repaint(
         with clock("steady"):
             if options.smooth:
                 fills = [f if f is None else same(f, c) for f, c in zip(fills, crops, strict=True)]
-            rest = iter(merged(crops, fills, networks.profile))
+            rest = map(faded, merged(crops, fills, networks.profile))
         _forget(people)
         for scene in waiting:
             yield replace(scene, crops=tuple(next(rest) for _ in scene.crops))
@@ -188,7 +188,8 @@ def masked(crop: Crop, worn: Mask | None, profile: Profile) -> Crop:
 
 
 def faded(crop: Crop) -> Crop:
-    """A crop whose mask fades out as the head turns to a profile, where no mesh can be trusted."""
+    """A repainted crop, of which less is shown the more the head turns to a profile, where no mesh
+    can be trusted."""
     if crop.mask is None or crop.mesh is None:
         return crop
     low, high = _FADE

@@ -20,9 +20,10 @@ from stream_unmask.unmask import clean, completed, over_mouth
 # How much of the mouth's surroundings a mask covers that is put on, and at least one that stays: on
 # a head that turns the mesh, and the crop with it, slides off the mask.
 _ON, _OFF = 0.5, 0.15
-_RECENT = 2  # frames before this one that have a say in whether a mask is worn
+_RECENT = 2  # frames before this one that say whether a mask is worn, if none to come are known
 _SAME = 0.05  # difference in colour, 0..1, at which another frame's word counts for little
 _PAST, _FILL_PAST = 4.0, 6.0  # frames that the past counts for at most: of maps, and of fills
+_COMING = 0.7  # for each step ahead: a map that fails for a few frames must not outvote this one
 _MOVED = 5.0  # px of a crop by which a mesh has changed so much that the fill is another
 
 Floats = NDArray[np.float32]
@@ -76,12 +77,20 @@ class SteadyMask:
         """
         maps = self._fused(now, coming) if self.smooth else now.crop.maps
         assert maps is not None
-        self._covers = [*self._covers[-_RECENT:], now.cover]
-        evidence = float(np.median([*self._covers, *(glance.cover for glance in coming)]))
+        evidence = self._evidence(now, coming)
         fabric = clean(maps[0], self.profile)
         cover = over_mouth(fabric, self.profile)
         self.worn = cover >= _OFF and evidence >= (_OFF if self.worn else _ON)
         return completed(fabric, maps, self.profile) if self.worn else None
+
+    def _evidence(self, now: Glance, coming: Sequence[Glance]) -> float:
+        """The median of how much the mask covers in this frame and in those around it: as many
+        before as after, so that neither outvotes the other where one is put on or taken off."""
+        reach = min(len(self._covers), len(coming)) if coming else _RECENT
+        before = self._covers[len(self._covers) - min(reach, len(self._covers)) :]
+        self._covers = [*self._covers, now.cover][-max(len(coming), _RECENT) :]
+        after = [glance.cover for glance in coming[:reach]]
+        return float(np.median([*before, now.cover, *after]))
 
     def _fused(self, now: Glance, coming: Sequence[Glance]) -> Maps:
         """The maps (c, h, w) of this frame, those of others blended in; remembers the past."""
@@ -92,8 +101,8 @@ class SteadyMask:
             weight = np.minimum(_likeness(look, now.look) * counted, np.float32(_PAST))
             total, count = total + weight * maps, count + weight
         self._past = now.look, total / count, count
-        for glance in coming:
-            weight = _likeness(glance.look, now.look)
+        for step, glance in enumerate(coming, 1):
+            weight = _likeness(glance.look, now.look) * np.float32(_COMING**step)
             total, count = total + weight * glance.maps, count + weight
         # What other frames change is worked out at half the size and added to the sharp maps.
         change = _channels(cv2.resize(total / count - now.maps, self.profile.size))

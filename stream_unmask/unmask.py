@@ -152,8 +152,10 @@ def textured(painted: Image, face: Image, mask: Mask, profile: Profile) -> Image
     """The painted face as sharp and as grainy as the skin beside the mask, as far as that is seen.
 
     Painters are smoother than cameras: under sharp eyes their skin looks pasted. The grain keeps
-    still with the crop, hence with the face.
+    still with the crop, hence with the face. A profile that has a network for this is left alone.
     """
+    if profile.enhanced:
+        return painted
     window, reach = profile.window(*_BESIDE), 2 * round(_NEAR * profile.unit) + 1
     beside = (cv2.dilate(mask[window], np.ones((reach, reach))) > 0.02) & (mask[window] < 0.02)
     if beside.sum() < _FEW * profile.unit**2:

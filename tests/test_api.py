@@ -78,7 +78,9 @@ def test_the_report_counts(run: Run) -> None:
     assert report.frames == report.edited_frames == FRAMES
     assert report.faces == report.masked_faces == FRAMES
     assert report.people == 1
-    assert {"decode", "find", "segment", "repaint", "composite", "encode"} <= set(report.stages)
+    assert {"decode", "find", "segment", "steady", "repaint", "composite", "encode"} <= set(
+        report.stages
+    )
     assert 0 < report.seconds < 120
     assert report.backend.startswith(("openvino", "onnxruntime"))
     assert report.dropped == report.warnings == ()
@@ -195,12 +197,16 @@ def test_the_default_profile() -> None:
     assert Options().profile == PORTRAIT.name
 
 
+def test_looking_ahead_may_be_left() -> None:
+    assert [Options(look_ahead=frames).look_ahead for frames in (0, 100)] == [0, 100]
+
+
 @pytest.mark.parametrize(
     "choice",
     [
-        {"batch": 0}, {"window": 0}, {"every": -1}, {"start": -1.0}, {"start": float("nan")},
-        {"duration": 0.0}, {"duration": float("inf")}, {"quality": 64}, {"device": "tpu"},
-        {"profile": "cartoon"}, {"profile": ""},
+        {"batch": 0}, {"window": 0}, {"every": -1}, {"look_ahead": -1}, {"look_ahead": 101},
+        {"start": -1.0}, {"start": float("nan")}, {"duration": 0.0}, {"duration": float("inf")},
+        {"quality": 64}, {"device": "tpu"}, {"profile": "cartoon"}, {"profile": ""},
     ],
     ids=str,
 )  # fmt: skip

@@ -1,11 +1,13 @@
 """The command line: what it writes, and what it says when it can't."""
 
+import inspect
 import json
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 
 from stream_unmask import Options, unmask_image
-from stream_unmask.cli import main
+from stream_unmask.cli import main, unmask
 from stream_unmask.label import mark
 from stream_unmask.models.profile import PROFILES, Profile
 from stream_unmask.video.image import read_image, write_image
@@ -243,6 +245,7 @@ def test_extra_outputs_of_a_picture_are_checked_before_the_work(command: Command
         (["--profile", "cartoon"], "no profile 'cartoon'; choose from portrait, paper"),
         (["--backend", "tensorflow"], "no backend 'tensorflow'"),
         (["--device", "tpu"], "no device 'tpu'"),
+        (["--look-ahead", "101"], "look_ahead must lie between 0 and 100, not 101"),
         (["--quality", "99"], "between 0 and 63"),
         (["--start", "-1"], "start must be 0"),
         (["--start", "nan"], "start must be 0"),
@@ -294,6 +297,24 @@ def test_info(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"{name}_segmenter" for name in PROFILES]
     for word in ("openvino", "CPU", "face_landmark", *names, "checksums fit"):
         assert word in out
+
+
+def test_info_says_what_to_install(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    hint = "pip install 'stream-unmask[onnxruntime]'"
+    for hidden in (False, True):
+        if hidden:  # as if it weren't there
+            monkeypatch.setitem(sys.modules, "onnxruntime", None)
+        code, out, _ = command("info")
+        assert code == 0
+        assert (hint in out) == hidden
+
+
+def test_what_is_not_chosen_is_as_in_python() -> None:
+    given = inspect.signature(unmask).parameters
+    shared = [field for field in fields(Options) if field.name in given]
+    assert {"look_ahead", "smooth", "profile"} <= {field.name for field in shared}
+    assert all(given[field.name].default == field.default for field in shared)
 
 
 def in_a_shell(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from stream_unmask.backends.function import FunctionEngine
+from stream_unmask.faces.geometry import apply
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, anchors
 from stream_unmask.models.enhancer import Enhancer
 from stream_unmask.models.guide import guide
@@ -21,6 +22,7 @@ from stream_unmask.pipeline import (
     Parts,
     Scene,
     decide,
+    find,
     gather,
     open_parts,
     repaint,
@@ -201,13 +203,13 @@ def test_batches_are_bounded(fakes_of: Make) -> None:
     assert 4 <= max(waits) < 3 + 4 + 3
 
 
-@pytest.mark.parametrize("masked", [(), (LEFT,), (LEFT, RIGHT)])
-@pytest.mark.parametrize("heads", [(), (LEFT, RIGHT)])
-@pytest.mark.parametrize(("window", "ahead"), [(5, 3), (4, 0), (1, 6), (6, 6)])
+@pytest.mark.parametrize("heads", [(), (LEFT, RIGHT)], ids=["nobody", "two"])
+@pytest.mark.parametrize("masked", [(), (LEFT,)], ids=["bare", "masked"])
+@pytest.mark.parametrize(("window", "ahead"), [(5, 3), (4, 0), (1, 6)])
 def test_the_delay_is_bounded(
     fakes_of: Make,
-    masked: tuple[tuple[int, int], ...],
     heads: tuple[tuple[int, int], ...],
+    masked: tuple[tuple[int, int], ...],
     window: int,
     ahead: int,
 ) -> None:
@@ -277,15 +279,64 @@ def test_maps_of_one_track_say_nothing_of_another(profile: Profile) -> None:
     crop, wearing = Crop(image, np.eye(3)[:2], maps=maps), maps.copy()
     wearing[0][profile.window(0.3, 1.9, 1)] = 1
 
-    def masks(tracks: Sequence[int], options: Options) -> list[bool]:
+    def masks(tracks: Sequence[int], gap: slice, ahead: int) -> list[bool]:
         scenes = scenes_of(replace(crop, maps=wearing), tracks)
-        scenes[3] = scenes_of(crop, tracks[3:4])[0]
-        done = decide(scenes, profile, options, Clock())
+        scenes[gap] = scenes_of(crop, tracks[gap])
+        done = decide(scenes, profile, Options(look_ahead=ahead), Clock())
         return [scene.crops[0].mask is not None for scene in done]
 
-    for options in (Options(), Options(look_ahead=0)):
-        assert masks([0] * 7, options) == [True] * 7
-        assert masks([0, 0, 0, 1, 0, 0, 0], options) == [True] * 3 + [False] + [True] * 3
+    one, three = slice(3, 4), slice(6, 9)
+    for ahead in (0, 4):
+        assert masks([0] * 7, one, ahead) == [True] * 7
+        assert masks([0, 0, 0, 1, 0, 0, 0], one, ahead) == [True] * 3 + [False] + [True] * 3
+    assert masks([0] * 14, three, 4) == [True] * 14
+    assert masks([0] * 14, three, 0) != [True] * 14
+    assert masks([0] * 9 + [1] * 5, three, 4) != [True] * 14  # what comes is another's
+
+
+class Shaking(Fakes):
+    """Landmarks that are measured a little aside, every time elsewhere."""
+
+    def __init__(self, profile: Profile, frontal: np.ndarray, *heads: tuple[int, int]) -> None:
+        super().__init__(profile, frontal, *heads)
+        self._rng = np.random.default_rng(0)
+
+    def landmarks(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points, logits = super().landmarks(images)
+        return points + self._rng.normal(0, 1, (len(points), 1, 3)).astype(np.float32), logits
+
+
+def test_crops_are_held_steady(profile: Profile, frontal: np.ndarray) -> None:
+    frames, shake = [picture(index, (LEFT,)) for index in range(20)], {}
+    for smooth in (True, False):
+        scenes = find(frames, Shaking(profile, frontal, LEFT).parts, Options(smooth=smooth))
+        where = np.stack([apply(scene.crops[0].to_frame, profile.eyes) for scene in scenes])
+        shake[smooth] = float(np.diff(where, axis=0).std())
+    assert shake[False] > 0.5
+    assert shake[True] < 0.4 * shake[False]
+
+
+def turned_by(frontal: np.ndarray, much: float) -> np.ndarray:
+    """The mesh in the crop of a head whose nose has gone that far aside, in its width."""
+    mesh = PORTRAIT.eyes.mean(0) + PORTRAIT.unit * frontal
+    mesh[1, 0] += much * (mesh[454, 0] - mesh[234, 0])
+    return mesh.astype(np.float32)
+
+
+@pytest.mark.parametrize(("much", "left"), [(0.0, 1.0), (0.5, 1.0), (0.66, 0.6), (0.8, None)])
+def test_a_fill_fades_out_as_the_head_turns_to_a_profile(
+    frontal: np.ndarray, much: float, left: float | None
+) -> None:
+    """But the painter is shown the whole map."""
+    mask = np.zeros((PORTRAIT.height, PORTRAIT.width), np.float32)
+    mask[PORTRAIT.window(0.3, 1.9, 0.9)] = 1
+    image = np.full((*mask.shape, 3), 120, np.uint8)
+    crop = Crop(image, np.eye(3)[:2], turned_by(frontal, much), mask=mask)
+    fakes = Fakes(PORTRAIT, frontal)
+    (scene,) = repaint(scenes_of(crop, [0]), fakes.parts.networks, Options(), Clock())
+    done = scene.crops[0].mask
+    assert (None if done is None else float(done.max())) == pytest.approx(left, abs=1e-3)
+    assert np.array_equal(fakes.given[0][0, 3], mask)
 
 
 @pytest.mark.parametrize("smooth", [True, False])

@@ -143,7 +143,6 @@ def test_with_frames_to_come_a_mask_put_on_is_followed_at_once(profile: Profile)
     assert all(np.array_equal(fabric, wanted) for fabric in masks[10:])
 
 
-@pytest.mark.xfail(strict=True, reason="four bare frames to come outvote three with a mask")
 def test_with_frames_to_come_a_mask_taken_off_is_followed_at_once(profile: Profile) -> None:
     kept = shown(SteadyMask(profile), dressed(profile), AHEAD)
     assert kept[10:] == [True] * 10 + [False] * 10
@@ -325,7 +324,7 @@ def test_a_fill_that_stays_another_is_reached(profile: Profile) -> None:
     for _ in range(5):
         steady(np.full_like(fill(profile), 100), masked(profile))
     levels = [
-        float(steady(np.full_like(fill(profile), 140), masked(profile)).mean()) for _ in range(15)
+        float(steady(np.full_like(fill(profile), 140), masked(profile)).mean()) for _ in range(30)
     ]
     assert 101 < levels[0] < 120
     assert levels == sorted(levels)
@@ -357,7 +356,7 @@ def test_another_light_brings_a_new_fill(profile: Profile, light: float) -> None
     assert after(profile, seen, replace(seen, image=image)).min() >= 195
 
 
-@pytest.mark.parametrize(("pixels", "low", "high"), [(0.3, 100, 150), (6.0, 199, 200)])
+@pytest.mark.parametrize(("pixels", "low", "high"), [(0.3, 100, 125), (15.0, 198, 200)])
 def test_another_expression_brings_a_new_fill(
     profile: Profile, frontal: np.ndarray, pixels: float, low: int, high: int
 ) -> None:

@@ -8,7 +8,7 @@ from stream_unmask.backends.function import FunctionEngine
 from stream_unmask.models.enhancer import Enhancer
 from stream_unmask.models.guide import guide
 from stream_unmask.models.inpainter import Inpainter
-from stream_unmask.models.profile import PORTRAIT, Profile
+from stream_unmask.models.profile import PAPER, PORTRAIT, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.unmask import (
     Networks,
@@ -18,6 +18,7 @@ from stream_unmask.unmask import (
     over_mouth,
     relight,
     repaint,
+    textured,
     widen,
 )
 
@@ -263,3 +264,43 @@ def test_what_was_painted_is_enhanced_where_a_network_does_that(profile: Profile
     (done,) = repaint([flat], [mask], [None], sharper)
     rough = float(np.abs(np.diff(done[mask > 0.99].astype(int), axis=0)).mean())
     assert rough > 20 if profile.enhanced else rough < 2
+
+
+def grainy(profile: Profile, deviation: float) -> np.ndarray:
+    """Plain skin as a camera with so much grain, of 255, has it."""
+    noise = np.random.default_rng(3).normal(0, deviation, (profile.height, profile.width, 1))
+    return (150 + noise.repeat(3, axis=2)).clip(0, 255).astype(np.uint8)
+
+
+def roughness(picture: np.ndarray, where: np.ndarray) -> float:
+    grey = picture.mean(2)
+    return float(np.abs(grey - cv2.GaussianBlur(grey, (0, 0), 1.6))[where].mean())
+
+
+def test_a_smooth_fill_gets_the_grain_of_the_skin_beside_it() -> None:
+    mask, face = widen(disc(PORTRAIT), PORTRAIT), grainy(PORTRAIT, 3)
+    flat = np.full_like(face, 150)
+    done = textured(flat, face, mask, PORTRAIT)
+    before, after, skin = (
+        roughness(flat, mask > 0.9), roughness(done, mask > 0.9), roughness(face, mask == 0),
+    )  # fmt: skip
+    assert before < 1e-9
+    assert 0.3 * skin < after < skin
+    assert abs(float(done.mean()) - 150) < 0.5  # neither lighter nor darker
+    assert np.array_equal(done, textured(flat, face, mask, PORTRAIT))  # it doesn't flicker
+
+
+def test_a_fill_that_is_rough_enough_stays_as_it_is() -> None:
+    mask = widen(disc(PORTRAIT), PORTRAIT)
+    fill = grainy(PORTRAIT, 4)
+    assert np.array_equal(textured(fill, grainy(PORTRAIT, 1), mask, PORTRAIT), fill)
+
+
+def test_where_no_skin_is_seen_nothing_is_known_of_its_grain() -> None:
+    everywhere, fill = np.ones_like(empty(PORTRAIT)), np.full_like(face(PORTRAIT), 90)
+    assert np.array_equal(textured(fill, face(PORTRAIT), everywhere, PORTRAIT), fill)
+
+
+def test_the_papers_profile_has_its_enhancer_for_that() -> None:
+    mask, fill = widen(disc(PAPER), PAPER), np.full_like(face(PAPER), 150)
+    assert np.array_equal(textured(fill, grainy(PAPER, 3), mask, PAPER), fill)

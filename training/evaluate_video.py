@@ -52,7 +52,9 @@ _NOTE = (
 _SUDDEN_NOTE = (
     "Frames until the picture is right again, at worst: the mask repainted after it appears "
     "(on), the face left alone after it is gone, repainted after a cut, the crop within 3 px "
-    "after a jump. blinks: times that a mask is left for at most 15 frames, all clips."
+    "after a jump; a face that is not found at all counts for none. early: frames before mask "
+    "on or off that already show it. blinks: times that a mask is left for at most 15 frames, "
+    "all clips."
 )
 _REAL_NOTE = (
     "No truth. area: change of the map's area in the crop from frame to frame, % of it. map: "
@@ -61,6 +63,7 @@ _REAL_NOTE = (
     "blinks: times that a track's mask is gone for at most 15 frames and then back."
 )
 _BLINK = 15  # frames for which a mask that comes back was not really off
+_RASH = 6  # frames before a change in which nothing should have changed yet
 _REACHED = 3.0  # px of the crop within which a crop has arrived after a jump
 
 
@@ -263,10 +266,12 @@ def _seams(clip: Clip, results: list[Image], profile: Profile) -> dict[str, floa
 
 
 def _lags(kind: str, edited: Sequence[bool], off: NDArray[np.float64]) -> dict[str, float]:
-    lags = dict.fromkeys(("on", "gone", "cut", "jump"), float("nan"))
+    lags = dict.fromkeys(("on", "gone", "early", "cut", "jump"), float("nan"))
     if kind == ON_OFF:
         lags["on"] = _frames_until(edited[SWITCH:OFF], True)
         lags["gone"] = _frames_until(edited[OFF:], False)
+        rash = [*edited[SWITCH - _RASH : SWITCH], *(not e for e in edited[OFF - _RASH : OFF])]
+        lags["early"] = float(sum(rash))
     if kind == CUT:
         lags["cut"] = _frames_until(edited[SWITCH:], True)
     if kind == JUMP:
@@ -295,7 +300,7 @@ def _means(rows: list[Row]) -> Row:
 def _sudden(rows: list[Row]) -> Row:
     worst = {
         key: max((float(r[key]) for r in rows if not np.isnan(r[key])), default=float("nan"))  # type: ignore
-        for key in ("on", "gone", "cut", "jump")
+        for key in ("on", "gone", "early", "cut", "jump")
     }  # fmt: skip
     return {**worst, "blinks": sum(int(row["blinks"]) for row in rows)}  # type: ignore[arg-type]
 

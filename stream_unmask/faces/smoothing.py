@@ -25,6 +25,8 @@ _SIZE = (112, 128)
 _HELD = np.array([(40, 44), (72, 44)], np.float32)
 _GRID = 6  # px between the points at which the flow is asked
 _CENTRE, _AXES = (56.0, 62.0), (40.0, 52.0)  # the oval within which these lie: face, no background
+_SLOPE = 12.0  # Sobel's, of 255, below which a place looks like its surroundings
+_FEW = 8  # points below which nothing is said
 _ROUNDS = 3  # of the fit, each without those that are farther off than
 _OUTLIERS = 2.5  # times the median
 _TRUSTED = 1.0  # px, median, by which points may miss the fit; above, the flow knows nothing
@@ -50,21 +52,24 @@ class SteadyFace:
 
     def __call__(self, image: Image, face: Face) -> Face:
         """The face of the next picture (H, W, 3), its anchors and mesh steadied."""
-        to_look, anchors = similarity(face.held_by, _HELD), face.held_by
-        look = _cut(image, face, anchors)
+        measured, followed = face.held_by, None
+        look, to_look = _cut(image, face, measured), similarity(measured, _HELD)
         if self._past is not None:
             followed = self._followed(look, to_look)
-            if not _near(followed, anchors) and self._astray < _PATIENCE:
+            if _near(followed, measured):
+                self._astray = 0
+                followed = followed + np.float32(_DRAWN) * (measured - followed)
+            elif self._astray < _PATIENCE:
                 # Where landmarks jump and the picture does not, it is they who are wrong.
-                to_look = similarity(self._past[0], _HELD)
-                look = _cut(image, face, self._past[0])
+                last = self._past[0]
+                look, to_look = _cut(image, face, last), similarity(last, _HELD)
                 followed = self._followed(look, to_look)
                 self._astray += 1
-            elif _near(followed, anchors):
-                self._astray = 0
-                followed = followed + np.float32(_DRAWN) * (anchors - followed)
-            anchors = face.held_by if followed is None else followed
-            self._mesh = None if followed is None else self._mesh
+            else:
+                followed = None
+        if followed is None:
+            self._astray, self._mesh = 0, None
+        anchors = measured if followed is None else followed
         self._past = anchors, look, to_look
         return replace(face, anchors=anchors, mesh=self._shaped(face, anchors))
 
@@ -85,7 +90,9 @@ class SteadyFace:
         there = _POINTS[:, ::-1] + flow[y, x]
         # Only where there is something to see does flow say anything.
         slope = np.hypot(cv2.Sobel(before, cv2.CV_32F, 1, 0), cv2.Sobel(before, cv2.CV_32F, 0, 1))
-        told = slope[y, x] >= np.median(slope[y, x])
+        told = slope[y, x] >= max(float(np.median(slope[y, x])), _SLOPE)
+        if told.sum() < _FEW:
+            return None
         source, target = _POINTS[told][:, ::-1].astype(np.float64), there[told].astype(np.float64)
         for _ in range(_ROUNDS):
             matrix = similarity(source, target)

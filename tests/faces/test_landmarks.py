@@ -7,6 +7,7 @@ from stream_unmask.backends import open_engine
 from stream_unmask.backends.function import FunctionEngine
 from stream_unmask.faces.geometry import apply, similarity
 from stream_unmask.faces.landmarks import _EYES, FACE_LANDMARK, Landmarker, anchors
+from stream_unmask.faces.landmarks import turned as how_far_turned
 from stream_unmask.types import Face
 
 
@@ -154,3 +155,16 @@ def test_parity_with_mediapipe(detector, landmarker, portrait):
     difference = np.linalg.norm(points - ours.mesh, axis=1) / eye_distance(ours)
     assert difference.mean() < 0.03
     assert difference.max() < 0.1
+
+
+def test_how_far_a_head_is_how_far_turned(frontal):
+    """Either way the same; size and roll do not count."""
+    assert how_far_turned(frontal) < 0.01
+    nose = frontal.copy()
+    nose[1, 0] += 0.5 * 2.18  # as far aside as half the face is wide
+    other = nose.copy()
+    other[1, 0] *= -1
+    assert how_far_turned(nose) == pytest.approx(0.5, abs=0.02)
+    assert how_far_turned(other) == pytest.approx(how_far_turned(nose))
+    rolled = apply(similarity(np.array([(0, 0), (1, 0)]), np.array([(40, 9), (70, 39)])), nose)
+    assert how_far_turned(rolled) == pytest.approx(how_far_turned(nose), abs=1e-3)
