@@ -219,7 +219,8 @@ def info() -> None:
     table = Table("backend", "installed", "devices", title="Backends", title_justify="left")
     for name, extra in BACKENDS.items():
         present = name in installed()
-        hint = escape(f"no: pip install 'stream-unmask[{extra}]'")
+        package = f"stream-unmask[{extra}]" if extra else name
+        hint = escape(f"no: pip install '{package}'")
         table.add_row(name, "yes" if present else hint, _devices(name) if present else "")
     console.print(table)
     table = Table("engine", "SHA-256", "licence", title="Engines", title_justify="left")

@@ -139,8 +139,9 @@ def _likeness(other: Image, now: Image, lit: bool = False) -> Floats:
     lit: a change of light makes a difference, even one that falls on all of the picture.
     """
     if not lit:
-        change = np.array(cv2.mean(now)) - cv2.mean(other)
-        other = np.asarray(cv2.add(other, change), np.uint8)
+        # The median: a hand that comes in front is no change of light.
+        change = np.median(now[::4, ::4].astype(np.int16) - other[::4, ::4], axis=(0, 1))
+        other = np.asarray(cv2.add(other, np.array([*change, 0.0])), np.uint8)
     red, green, blue = cv2.split(cv2.absdiff(now, other))
     off = cv2.blur(cv2.max(cv2.max(red, green), blue), (5, 5))
     return _channels(cv2.LUT(off, _LIKENESS))

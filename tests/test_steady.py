@@ -148,6 +148,15 @@ def test_with_frames_to_come_a_mask_taken_off_is_followed_at_once(profile: Profi
     assert kept[10:] == [True] * 10 + [False] * 10
 
 
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_a_mask_taken_off_soon_after_the_start_is_worn_till_then(
+    profile: Profile, frames: int
+) -> None:
+    story = [disc(profile, 0.9)] * frames + [empty(profile)] * 8
+    kept = shown(SteadyMask(profile), [glance(profile, maps) for maps in story], AHEAD)
+    assert kept == [True] * frames + [False] * 8
+
+
 @pytest.mark.parametrize("ahead", [0, AHEAD])
 def test_a_map_between_the_thresholds_stays_as_it_was(profile: Profile, ahead: int) -> None:
     """Hysteresis: a small mask that was worn is kept, one that wasn't is not put on."""

@@ -306,6 +306,22 @@ def test_each_kind_of_clip_has_its_own_lag() -> None:
     assert np.isnan(video._lags(ON_OFF, late, off)["on"])
 
 
+def test_what_is_shown_before_it_happens_is_early() -> None:
+    off = np.zeros((40, 2, 2))
+
+    def early(text: str) -> float:
+        assert len(text) == 40
+        return video._lags(ON_OFF, states(text), off)["early"]
+
+    on, gone = (OFF - SWITCH) * "x", (40 - OFF) * "."
+    assert early(SWITCH * "." + on + gone) == 0
+    assert early((SWITCH - 3) * "." + "xxx" + on + gone) == 3
+    assert early(SWITCH * "." + on[:-2] + ".." + gone) == 2
+    assert early((SWITCH - 1) * "." + "x" + on[:-1] + "." + gone) == 2
+    # Long before a change it is a mistake of another kind.
+    assert early("xx" + (SWITCH - 2) * "." + on + gone) == 0
+
+
 def test_the_worst_lag_and_all_blinks_are_told() -> None:
     nothing = {
         "on": np.nan,

@@ -143,6 +143,27 @@ def test_what_else_learns_is_kept_on_resume(tmp_path: Path) -> None:
     assert last > first
 
 
+def test_what_else_learned_is_found_in_a_runs_folder(tmp_path: Path) -> None:
+    """So that another run can start with it."""
+    assert fit.last_learner(tmp_path) == {}
+    assert fit.last_learner(tmp_path / "nowhere") == {}
+    learner = Counted()
+    config = Config(tmp_path, 1, 0.3 * SECOND, 8, 1e-2, check_every=SECOND, workers=0)
+    fit.fit(network(), draw, learner, error, config, learner)
+    kept = fit.last_learner(tmp_path)
+    assert kept.keys() == {"batches"}
+    assert kept["batches"].item() == learner.batches.item() == lines(tmp_path)[-1]["step"] > 0
+    heir = Counted()
+    heir.load_state_dict(kept)
+    assert heir.batches.item() == learner.batches.item()
+
+
+def test_a_run_in_which_nothing_else_learned_leaves_nothing(tmp_path: Path) -> None:
+    run(tmp_path, 0.3)
+    assert (tmp_path / "last.pt").is_file()
+    assert fit.last_learner(tmp_path) == {}
+
+
 def test_the_mean_gradient_is_kept_as_long_as_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

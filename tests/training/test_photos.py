@@ -232,6 +232,26 @@ def test_photographs_come_with_both_maps_and_where_they_count(
     assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
 
 
+def test_maps_lie_where_they_are_in_the_picture(profile: Profile) -> None:
+    """Of a light corner in a dark picture, which is outlined, and a light dot, which is a strap."""
+    corner, dot = np.zeros((2, 300, 300), np.bool_)
+    corner[150:, 130:] = True
+    dot[80:110, 60:90] = True
+    image = np.where((corner | dot)[..., None], np.uint8(200), np.uint8(50)).repeat(3, 2)
+    held = np.float32([(115, 120), (185, 120)])
+    maps, counted = photos._bytes(corner, dot), photos._bytes(~dot, ~corner)
+    real = RealPhotos([image], [maps], [counted], [(0, held)], by_hand=1)
+    flipped = []
+    for seed in range(8):
+        picture, found, counts = real.photographed(np.random.default_rng(seed), profile)
+        light = picture.mean(2) > picture.mean(2).mean()
+        assert (light == (found.max(0) > 0.5)).mean() > 0.97
+        assert np.abs(found + counts[::-1] - 1).max() < 0.01
+        columns = found[0].mean(0)
+        flipped.append(bool(columns[0] > columns[-1]))
+    assert 0 < sum(flipped) < 8
+
+
 # What people outlined
 
 

@@ -155,6 +155,55 @@ def test_inside_the_map_an_error_costs_more_and_where_nothing_is_known_less(batc
     assert cost(60, 80) > 5 * cost(140, 160) > 0
 
 
+def test_tone_is_how_far_a_colour_is_off() -> None:
+    where = torch.ones(2, 1, 64, 48)
+    shift = torch.tensor([0.1, -0.2, 0.0])[None, :, None, None] * where
+    tone = portrait._tone(shift, where).item()
+    assert tone == pytest.approx(0.1, rel=1e-4)  # the mean of all three
+    assert portrait._tone(0 * shift, where).item() == 0
+    # Half of the squares, and of those a part of each pixel: what is off is off by as much.
+    where[..., :24] = 0
+    where[..., 24:] = 0.5
+    assert portrait._tone(shift * where, where).item() == pytest.approx(0.1, rel=1e-4)
+    shift[..., :24] = 1
+    assert portrait._tone(shift * where, where).item() == pytest.approx(0.1, rel=1e-4)
+
+
+def test_tone_is_compared_by_squares() -> None:
+    """What averages out within one is pores and edges; from square to square it is a stain."""
+    rng = torch.Generator().manual_seed(0)
+    where, side = torch.ones(1, 1, 64, 64), portrait.BLUR
+    noise = 0.1 * torch.randn(1, 3, 64, 64, generator=rng)
+    assert noise.abs().mean() > 0.07
+    assert portrait._tone(noise, where).item() < 0.015
+    stripes = 0.1 * (-1) ** torch.arange(64).expand(1, 3, 64, 64)
+    assert portrait._tone(stripes, where).item() == pytest.approx(0, abs=1e-6)
+    stains = 0.1 * (-1) ** (torch.arange(64) // side).expand(1, 3, 64, 64)
+    assert portrait._tone(stains, where).item() == pytest.approx(0.1, rel=1e-4)
+
+
+def test_nothing_to_compare_has_no_tone() -> None:
+    nowhere = torch.zeros(1, 1, 32, 32)
+    assert portrait._tone(torch.zeros(1, 3, 32, 32), nowhere).item() == 0
+
+
+def test_a_wrong_tone_costs_more_than_wrong_pores_but_only_inside_the_map(batch: Batch) -> None:
+    given, faces, _ = batch
+    known, masks = torch.ones_like(given[:, :1]), torch.zeros_like(given[:, :1])
+    masks[..., 64:128] = 1
+    given = torch.cat([given[:, :3], masks, given[:, 4:]], 1)
+    checks = (-1) ** (torch.arange(faces.shape[2])[:, None] + torch.arange(faces.shape[3]))
+
+    def cost(pattern: torch.Tensor, where: torch.Tensor) -> float:
+        more = 0.05 * pattern * where * torch.ones_like(faces)
+        return Loss(None, False, 1e-3)(Answer(faces, more), (given, faces, known)).item()
+
+    even = torch.ones_like(masks)
+    inside = cost(even, masks) - cost(checks, masks)
+    assert inside == pytest.approx(portrait.TONE * 0.05, rel=1e-2)
+    assert cost(even, 1 - masks) == pytest.approx(cost(checks, 1 - masks), rel=1e-3)
+
+
 def test_the_critic_judges_patches_of_a_crop() -> None:
     critic = Critic((8, 8, 8, 8))
     opinion, seen = critic(torch.rand(2, 3, *SIZE), torch.rand(2, 1, *SIZE))
