@@ -136,8 +136,10 @@ def _dressed(samples: Samples, rng: Generator) -> _Portrait:
         trio = _worn(crop.image, crop.mesh, rng)
         if trio is not None:
             worn = np.maximum(trio.mask, trio.straps)
-            lit = trio.face * trio.lit[..., None]
-            return _Portrait(lit, trio.masked, worn, _widened(worn), anchors(crop.mesh))
+            # Without the mask: all else, a hand or a microphone, stays where it was.
+            lit, off = trio.face * trio.lit[..., None], cv2.dilate(worn, np.ones((3, 3))) > 0.01
+            bare = np.where(off[..., None], lit, trio.masked)
+            return _Portrait(bare, trio.masked, worn, _widened(worn), anchors(crop.mesh))
 
 
 def _worn(image: Image, mesh: Points, rng: Generator) -> Trio | None:
@@ -256,14 +258,16 @@ class _Layer:
 
     def on(self, image: Image, mesh: Points) -> tuple[Image, Mask, Mask]:
         """A picture with the mask laid on a face (468, 2), where it is and that widened (h, w)."""
-        low, high = np.floor(mesh.min(0)) - 40, np.ceil(mesh.max(0)) + 40
+        low, high = mesh.min(0), mesh.max(0)
+        beyond = 0.4 * float((high - low).max())  # where straps go
+        low, high = np.floor(low - beyond), np.ceil(high + beyond)
         x0, y0 = np.maximum(low.astype(int), 0)
         x1, y1 = np.minimum(high.astype(int), (image.shape[1], image.shape[0]))
         knots = np.linspace(0, 467, _KNOTS).astype(int)
         back = RBFInterpolator(
             mesh[knots], self.mesh[knots], kernel="thin_plate_spline", smoothing=5, degree=1
         )
-        xs, ys = np.arange(x0, x1, 8), np.arange(y0, y1, 8)
+        xs, ys = np.arange(x0, x1 + 8, 8), np.arange(y0, y1 + 8, 8)
         coarse = back(np.stack(np.meshgrid(xs, ys), -1).reshape(-1, 2))
         grid = coarse.reshape(len(ys), len(xs), 2).astype(np.float32)
         rows, columns = np.indices((y1 - y0, x1 - x0), np.float32)

@@ -289,7 +289,7 @@ def _frames_until(states: Sequence[bool], wanted: bool) -> float:
 def _blinks(worn: Sequence[bool]) -> int:
     """How often a mask is off for a short while and then back."""
     on = [t for t, state in enumerate(worn) if state]
-    return sum(1 < b - a <= _BLINK for a, b in pairwise(on))
+    return sum(1 < b - a <= _BLINK + 1 for a, b in pairwise(on))
 
 
 def _means(rows: list[Row]) -> Row:

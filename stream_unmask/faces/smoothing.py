@@ -32,7 +32,7 @@ _OUTLIERS = 2.5  # times the median
 _TRUSTED = 1.0  # px, median, by which points may miss the fit; above, the flow knows nothing
 _DRAWN = 0.08  # share of the way to the landmarks that the anchors go in each picture
 _STRAYED = 0.25  # of the anchors' distance: flow and landmarks that differ by more disagree
-_PATIENCE = 8  # pictures in a row in which the flow is believed then
+_PATIENCE = 60  # pictures in a row in which the flow may be believed then
 _SHAKEN = 0.025  # of the anchors' distance: a mesh that changed by less has only shaken
 _KEPT = 0.75  # how much of the last mesh is kept then
 
@@ -47,6 +47,7 @@ class SteadyFace:
 
     _past: tuple[Points, Grey, Affine] | None = None  # anchors, look, and the way to that
     _astray: int = 0
+    _known: Grey | None = None
     _mesh: Points | None = None
     _flow: cv2.DISOpticalFlow = field(default_factory=_optical_flow)
 
@@ -57,21 +58,36 @@ class SteadyFace:
         if self._past is not None:
             followed = self._followed(look, to_look)
             if _near(followed, measured):
-                self._astray = 0
+                self._astray, self._known = 0, look
                 followed = followed + np.float32(_DRAWN) * (measured - followed)
             elif self._astray < _PATIENCE:
-                # Where landmarks jump and the picture does not, it is they who are wrong.
+                # Where landmarks jump and the face does not, it is they who are wrong.
                 last = self._past[0]
-                look, to_look = _cut(image, face, last), similarity(last, _HELD)
-                followed = self._followed(look, to_look)
-                self._astray += 1
+                held, to_held = _cut(image, face, last), similarity(last, _HELD)
+                followed = self._followed(held, to_held)
+                if followed is not None and self._knows(_cut(image, face, followed), look):
+                    look, to_look, self._astray = held, to_held, self._astray + 1
+                else:
+                    followed = None
             else:
                 followed = None
         if followed is None:
-            self._astray, self._mesh = 0, None
+            self._astray, self._known, self._mesh = 0, look, None
         anchors = measured if followed is None else followed
         self._past = anchors, look, to_look
         return replace(face, anchors=anchors, mesh=self._shaped(face, anchors))
+
+    def _knows(self, one: Grey, other: Grey) -> bool:
+        """Whether one look is more like this face, when last nobody doubted it, than another."""
+        y, x = _POINTS.T
+        if self._known is None:
+            return False
+        known, first, second = (
+            cv2.blur(look, (_GRID, _GRID))[y, x].astype(np.float64)
+            for look in (self._known, one, other)
+        )
+        alike = [float(_standard(known) @ _standard(look)) for look in (first, second)]
+        return alike[0] > alike[1]
 
     def _followed(self, look: Grey, to_look: Affine) -> Points | None:
         """Where the last anchors have moved by the flow to a look; None if that is unknown."""
@@ -138,6 +154,12 @@ def _cut(image: Image, face: Face, anchors: Points) -> Grey:
     """The look (h, w) of a face held by some anchors."""
     crop = cut(image, replace(face, anchors=anchors, mesh=None), _HELD, _SIZE)
     return np.asarray(cv2.cvtColor(crop.image, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values with mean 0 and norm 1; 0 if they are all the same."""
+    apart = values - values.mean()
+    return np.asarray(apart / max(float(np.linalg.norm(apart)), 1e-9))
 
 
 def _oval() -> NDArray[np.intp]:

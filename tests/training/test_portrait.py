@@ -151,7 +151,7 @@ def test_inside_the_map_an_error_costs_more_and_where_nothing_is_known_less(batc
         more[..., first:last] = 0.1
         return Loss(None, False, 1e-3)(Answer(faces, more), (given, faces, known)).item()
 
-    assert cost(20, 40) == pytest.approx(UNKNOWN * cost(60, 80))
+    assert 0 < cost(20, 40) < UNKNOWN * cost(60, 80)  # tone is compared where it is known alone
     assert cost(60, 80) > 5 * cost(140, 160) > 0
 
 

@@ -32,9 +32,9 @@ def real(faces: FaceSet) -> RealPhotos:
     mask = np.zeros(image.shape[:2], np.uint8)
     mask[round(float(held[:, 1].mean())) + 12 :] = 255
     everywhere, nowhere = np.full_like(mask, 255), np.zeros_like(mask)
-    return RealPhotos(
-        [image, image], [mask, mask], [everywhere, nowhere], [(0, held), (1, held)], by_hand=1
-    )
+    maps = np.dstack([mask, nowhere])  # and no straps
+    counted = [np.dstack([fabric, nowhere]) for fabric in (everywhere, nowhere)]
+    return RealPhotos([image, image], [maps, maps], counted, [(0, held), (1, held)], by_hand=1)
 
 
 def test_synthetic_samples_count_everywhere(faces: FaceSet, profile: Profile) -> None:
