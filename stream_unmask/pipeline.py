@@ -98,8 +98,8 @@ def restore(
 ) -> Iterator[Scene]:
     """Each scene, in order, with masked faces repainted."""
     mapped = segment(scenes, networks, options, clock)
-    masked = decide(mapped, networks.profile, options, clock)
-    return repaint(masked, networks, options, clock)
+    decided = decide(mapped, networks.profile, options, clock)
+    return repaint(decided, networks, options, clock)
 
 
 def segment(

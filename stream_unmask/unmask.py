@@ -25,8 +25,9 @@ _STRAP = 0.6  # what is painted for an ear that was taken for a strap looks wors
 _RIM = 0.08  # how far the fabric's blurred edge and its shadow reach beyond the map
 _FEATHER = 0.03  # sigma of the soft edge outside the rim
 _REACH = 0.256  # sigma over which the light around the mask is carried into the fill
-_BESIDE = (0.15, 1.2, 0.9)  # where skin is looked for that has the face's own grain: window and
-_NEAR = 0.3  # how far from the mask
+# Where skin is looked for that has the face's own grain: first and last below the eyes, to both
+# sides, and how far from the mask at most.
+_BESIDE, _NEAR = (0.15, 1.2, 0.9), 0.3
 _FEW = 0.05  # area of it below which nothing is known of the grain
 _FINE = 0.025  # sigma of what counts as fine: pores, grain, the sharpness of edges
 _SHARPER, _GRAINIER = 1.6, 2.0  # most that the fill's detail is raised by, and grain added, of 255
