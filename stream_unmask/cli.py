@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.table import Table
 
 from stream_unmask import api
-from stream_unmask.backends import BACKENDS, installed
+from stream_unmask.backends import BACKENDS, installed, package
 from stream_unmask.backends.artefacts import engine_path, engines_folder, manifest
 from stream_unmask.errors import OutputError, UnmaskError
 from stream_unmask.label import mark
@@ -217,10 +217,9 @@ def info() -> None:
     system = f"Python {platform.python_version()}, {platform.platform()}"
     console.print(f"stream-unmask {version('stream-unmask')} ({system})", highlight=False)
     table = Table("backend", "installed", "devices", title="Backends", title_justify="left")
-    for name, extra in BACKENDS.items():
+    for name in BACKENDS:
         present = name in installed()
-        package = f"stream-unmask[{extra}]" if extra else name
-        hint = escape(f"no: pip install '{package}'")
+        hint = escape(f"no: pip install '{package(name)}'")
         table.add_row(name, "yes" if present else hint, _devices(name) if present else "")
     console.print(table)
     table = Table("engine", "SHA-256", "licence", title="Engines", title_justify="left")

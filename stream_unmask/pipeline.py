@@ -24,7 +24,7 @@ from stream_unmask.options import Options
 from stream_unmask.report import Clock
 from stream_unmask.steady import Glance, SteadyFill, SteadyMask
 from stream_unmask.types import Crop, Image, Mask
-from stream_unmask.unmask import Networks, merge, paint, textured, widen
+from stream_unmask.unmask import Networks, finish, paint, widen
 from stream_unmask.video.frame import Frame, Patch, orientation, to_rgb, with_patches
 
 T = TypeVar("T")
@@ -127,11 +127,9 @@ def decide(
             crops = []
             for glance in glances:
                 track = glance.crop.track
-                person = people.pop(track, None) or SteadyMask(profile, options.smooth)
-                people[track] = person
+                person = _known(people, track, lambda: SteadyMask(profile, options.smooth))
                 coming = _coming(track, (later for _, later in waiting))
                 crops.append(masked(glance.crop, person(glance, coming), profile))
-            _forget(people)
             return replace(scene, crops=tuple(crops))
 
     for scene in scenes:
@@ -156,9 +154,7 @@ def repaint(
     people: dict[int | None, SteadyFill] = {}
 
     def same(painted: Image, crop: Crop) -> Image:
-        fill = people.pop(crop.track, None) or SteadyFill()
-        people[crop.track] = fill
-        return fill(painted, crop)
+        return _known(people, crop.track, SteadyFill)(painted, crop)
 
     def masks(scene: Scene) -> int:
         return sum(crop.mask is not None for crop in scene.crops)
@@ -171,7 +167,6 @@ def repaint(
             if options.smooth:
                 fills = [f if f is None else same(f, c) for f, c in zip(fills, crops, strict=True)]
             rest = map(faded, merged(crops, fills, networks.profile))
-        _forget(people)
         for scene in waiting:
             yield replace(scene, crops=tuple(next(rest) for _ in scene.crops))
 
@@ -209,20 +204,22 @@ def painted(crops: Sequence[Crop], networks: Networks) -> list[Image | None]:
 
 def merged(crops: Sequence[Crop], fills: Sequence[Image | None], profile: Profile) -> list[Crop]:
     """The crops with what was painted where their mask is."""
-    return [
-        crop
-        if fill is None or crop.mask is None
-        else replace(
-            crop, image=merge(textured(fill, crop.image, crop.mask, profile), crop.image, crop.mask)
-        )
-        for crop, fill in zip(crops, fills, strict=True)
-    ]
+
+    def one(crop: Crop, fill: Image | None) -> Crop:
+        if fill is None or crop.mask is None:
+            return crop
+        return replace(crop, image=finish(fill, crop.image, crop.mask, profile))
+
+    return [one(*pair) for pair in zip(crops, fills, strict=True)]
 
 
-def _forget(people: dict[int | None, T]) -> None:
-    """Drops those seen longest ago; whoever is seen is put at the end."""
-    for track in list(people)[:-_REMEMBERED]:
-        del people[track]
+def _known(people: dict[int | None, T], track: int | None, new: Callable[[], T]) -> T:
+    """What is remembered of a track, now the one seen last; those seen longest ago are dropped."""
+    person = people.pop(track, None) or new()
+    people[track] = person
+    for forgotten in list(people)[:-_REMEMBERED]:
+        del people[forgotten]
+    return person
 
 
 def gather(

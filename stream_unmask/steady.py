@@ -25,6 +25,8 @@ _SAME = 0.05  # difference in colour, 0..1, at which another frame's word counts
 _PAST, _FILL_PAST = 4.0, 6.0  # frames that the past counts for at most: of maps, and of fills
 _COMING = 0.7  # for each step ahead: a map that fails for a few frames must not outvote this one
 _MOVED = 5.0  # px of a crop by which a mesh has changed so much that the fill is another
+# How alike two pixels are by their difference, 0..255.
+_LIKENESS = np.exp(-((np.arange(256, dtype=np.float32) / (255 * _SAME)) ** 2))
 
 Floats = NDArray[np.float32]
 
@@ -87,7 +89,7 @@ class SteadyMask:
         """The median of how much the mask covers in this frame and in those around it: as many
         before as after, so that neither outvotes the other where one is put on or taken off."""
         reach = min(len(self._covers), len(coming)) if coming else _RECENT
-        before = self._covers[len(self._covers) - min(reach, len(self._covers)) :]
+        before = self._covers[::-1][:reach]
         self._covers = [*self._covers, now.cover][-max(len(coming), _RECENT) :]
         after = [glance.cover for glance in coming[:reach]]
         return float(np.median([*before, now.cover, *after]))
@@ -153,9 +155,6 @@ def _unmoved(before: Points | None, now: Points | None) -> float:
         return 1.0
     moved = float(np.linalg.norm(now - before, axis=1).mean())
     return float(np.exp(-((moved / _MOVED) ** 2)))
-
-
-_LIKENESS = np.exp(-((np.arange(256, dtype=np.float32) / (255 * _SAME)) ** 2))
 
 
 def _halved(values: NDArray[Any]) -> NDArray[Any]:

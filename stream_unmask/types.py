@@ -40,6 +40,12 @@ class Face:
             raise ValueError(f"mesh must be (468, 2), not {self.mesh.shape}")
 
     @property
+    def side(self) -> float:
+        """The longer side of the box, in pixels."""
+        x0, y0, x1, y1 = self.box
+        return max(x1 - x0, y1 - y0)
+
+    @property
     def held_by(self) -> Points:
         """(2, 2) the points by which the face is cut: its anchors, or else its eyes."""
         return self.eyes if self.anchors is None else self.anchors

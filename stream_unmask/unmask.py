@@ -120,11 +120,13 @@ def repaint(
     networks: Networks,
 ) -> list[Image]:
     """The same merged in. Paper: enhanced x map + input x (1 - map)."""
-    painted = paint(faces, masks, meshes, networks)
-    return [
-        merge(textured(fill, face, mask, networks.profile), face, mask)
-        for fill, face, mask in zip(painted, faces, masks, strict=True)
-    ]
+    painted, profile = paint(faces, masks, meshes, networks), networks.profile
+    return [finish(*parts, profile) for parts in zip(painted, faces, masks, strict=True)]
+
+
+def finish(painted: Image, face: Image, mask: Mask, profile: Profile) -> Image:
+    """The face with what was painted merged in, as sharp and grainy as the skin beside it."""
+    return merge(textured(painted, face, mask, profile), face, mask)
 
 
 def relight(painted: Image, face: Image, mask: Mask, reach: float) -> Image:

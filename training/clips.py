@@ -203,7 +203,10 @@ def footage(path: Path, start: float, seed: int) -> Clip:
                 break
     detector, landmarker = face_finder()
     tracker = Tracker(detector, landmarker)
-    faces, steady = [max(tracker(image), key=_side) for image in frames], SteadyFace()
+    faces, steady = (
+        [max(tracker(image), key=lambda face: face.side) for image in frames],
+        SteadyFace(),
+    )
     pairs = zip(frames, faces, strict=True)
     meshes = np.stack([_mesh(steady(image, face)) for image, face in pairs])
     layer = _Layer.worn(frames[0], meshes[0], rng)
@@ -217,10 +220,6 @@ def footage(path: Path, start: float, seed: int) -> Clip:
         clip.held.append(anchors(mesh))
         clip.worn.append(True)
     return clip
-
-
-def _side(face: Face) -> float:
-    return face.box[2] - face.box[0]
 
 
 def _mesh(face: Face) -> Points:

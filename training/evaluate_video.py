@@ -7,7 +7,7 @@ next frame) and as a file (a few frames are).
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,9 @@ def _frame(image: Image, index: int) -> Frame:
 def video(bench: Bench) -> None:
     """Fills the tables of section E and draws what they say."""
     faces, profile = bench.sets[LFW], bench.profile
-    known = [*clips.portraits(faces, bench.count(2), 0), *_footage(bench)]
     figures: dict[str, list[Row]] = {}
     tracks: dict[str, dict[str, Any]] = {}
-    for clip in known:
+    for clip in chain(clips.portraits(faces, bench.count(2), 0), _footage(bench)):
         for mode, options in MODES.items():
             seen = played(bench.parts, clip.frames, options)
             figures.setdefault(mode, []).append(

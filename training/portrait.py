@@ -22,6 +22,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from stream_unmask.faces.geometry import apply, invert
+from stream_unmask.faces.landmarks import turned
 from stream_unmask.models.guide import guide
 from stream_unmask.models.profile import PORTRAIT
 from stream_unmask.types import Mask, Points
@@ -292,10 +293,8 @@ def _inside(indices: Any) -> Array:
 def _wanted(mesh: Points, rng: Generator) -> bool:
     """Whether to take a face: nobody in profile; hardly any with open mouths, since a mask hides
     what says that teeth show, and half a set of teeth is worse than a closed mouth."""
-    across = mesh[454] - mesh[234]
-    nose = float((mesh[1] - mesh[234]) @ across / max(float(across @ across), 1e-6))
     gap = float(np.hypot(*(mesh[13] - mesh[14]))) / float(np.hypot(*(mesh[152] - mesh[168])))
-    return abs(nose - 0.5) < TURNED and (gap * 1.8 < OPEN_MOUTH or rng.random() < OPEN)
+    return turned(mesh) < TURNED and (gap * 1.8 < OPEN_MOUTH or rng.random() < OPEN)
 
 
 def _mistaken(

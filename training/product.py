@@ -6,10 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stream_unmask import steady
+from stream_unmask import pipeline, steady
 from stream_unmask.faces.crop import cut
 from stream_unmask.models.profile import Profile
-from stream_unmask.pipeline import Parts, laid, pasted, whole_mask
+from stream_unmask.pipeline import Parts, laid, merged, pasted, whole_mask
 from stream_unmask.types import Crop, Face, Image, Maps, Mask, Points
 from stream_unmask.unmask import Networks, clean, repaint, widen
 from training.dataset import FaceSet
@@ -126,17 +126,13 @@ def painted(
 
 def repainted(networks: Networks, crops: Sequence[Crop], maps: Sequence[Mask | None]) -> list[Crop]:
     """The crops with what their map (h, w) covers painted anew; without a map, as they are."""
-    done = list(crops)
-    both = [(i, crops[i], m) for i, m in enumerate(maps) if m is not None]
-    images = painted(
-        networks,
-        [c.image for _, c, _ in both],
-        [m for _, _, m in both],
-        [c.mesh for _, c, _ in both],
-    )[MERGED]
-    for (index, crop, mask), image in zip(both, images, strict=True):
-        done[index] = replace(crop, image=image, mask=mask)
-    return done
+    both = zip(crops, maps, strict=True)
+    masked = (crop if mask is None else replace(crop, mask=mask) for crop, mask in both)
+    return [
+        crop
+        for part in batches(masked)
+        for crop in merged(part, pipeline.painted(part, networks), networks.profile)
+    ]
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,15 @@ def open_engine(
     raise BackendError("\n".join([f"No backend could open {path.name}.", *reasons]))
 
 
+def package(name: str) -> str:
+    """What to install for a backend."""
+    extra = BACKENDS[name]
+    return f"stream-unmask[{extra}]" if extra else "stream-unmask"
+
+
 def _open(name: str, spec: EngineSpec, path: Path, device: str) -> Engine:
     if find_spec(name) is None:
-        extra = BACKENDS[name]
-        package = f"stream-unmask[{extra}]" if extra else "stream-unmask"
-        raise BackendError(f"not installed; pip install '{package}' brings it")
+        raise BackendError(f"not installed; pip install '{package(name)}' brings it")
     module = import_module(f"stream_unmask.backends.{name}")
     engine: Engine = module.open_engine(spec, path, device)
     return engine

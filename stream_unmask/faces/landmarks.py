@@ -112,16 +112,10 @@ def _confirmation(face: Face, mesh: Face) -> float:
     profile: the mesh has no such view and slides to the cheek or the ear, where a mouth would be
     painted. The detector lays both eyes on one spot there; of 250 masked faces none is so narrow.
     """
-    if np.linalg.norm(face.eyes[1] - face.eyes[0]) < _PROFILE * _side(face):
+    if np.linalg.norm(face.eyes[1] - face.eyes[0]) < _PROFILE * face.side:
         return 0.0
     distance = float(np.linalg.norm(face.eyes - mesh.eyes, axis=1).mean())
-    return min(max(face.score - distance / max(_side(mesh), 1e-6) + _BONUS, 0.0), 1.0)
-
-
-def _side(face: Face) -> float:
-    """The longer side of a face's box, in pixels."""
-    x0, y0, x1, y1 = face.box
-    return max(x1 - x0, y1 - y0)
+    return min(max(face.score - distance / max(mesh.side, 1e-6) + _BONUS, 0.0), 1.0)
 
 
 def _region(face: Face) -> Affine:
@@ -133,7 +127,7 @@ def _region(face: Face) -> Affine:
     if face.mesh is None:
         x0, y0, x1, y1 = face.box
         centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-        side = _side(face)
+        side = face.side
     else:
         upright = face.mesh @ turn
         low, high = upright.min(0), upright.max(0)

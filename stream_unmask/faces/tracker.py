@@ -167,7 +167,7 @@ def _pairs(tracks: list[_Track], faces: tuple[Face, ...]) -> dict[int, int]:
 
 def _distance(first: Face, second: Face) -> float:
     """How far two faces' centres lie apart in sides of the box; infinite if their sizes differ."""
-    sides = _side(first), _side(second)
+    sides = max(first.side, 1e-6), max(second.side, 1e-6)
     if max(sides) > _SIZES * min(sides):
         return float("inf")
     return float(np.linalg.norm(_centre(first) - _centre(second))) * 2 / sum(sides)
@@ -176,11 +176,6 @@ def _distance(first: Face, second: Face) -> float:
 def _centre(face: Face) -> NDArray[np.float64]:
     x0, y0, x1, y1 = face.box
     return np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-
-
-def _side(face: Face) -> float:
-    x0, y0, x1, y1 = face.box
-    return max(x1 - x0, y1 - y0, 1e-6)
 
 
 def _thumbnail(image: Image) -> NDArray[np.float32]:
