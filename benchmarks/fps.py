@@ -42,7 +42,7 @@ def copy(source: Path, target: Path, duration: float | None) -> float:
     """Seconds to decode a file ahead, as unmasking does, and encode it again untouched."""
     begin = time.perf_counter()
     with (
-        Reader(source, duration=duration) as reader,
+        Reader(source, end=duration) as reader,
         Writer(target, reader) as writer,
         prefetch(reader, 8) as frames,
     ):
@@ -111,7 +111,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     options = Options(
-        profile=args.profile, backend=args.backend, device=args.device, duration=args.seconds
+        profile=args.profile, backend=args.backend, device=args.device, end=args.seconds
     )
     results = [measure(clip, args.rounds, options) for clip in args.clips]
     show(results)

@@ -5,7 +5,7 @@
 The faces are invented, not recovered: never use them to identify anyone.
 """
 
-from stream_unmask.api import Unmasked, unmask_image, unmask_video
+from stream_unmask.api import Unmasked, unmask_image, unmask_picture, unmask_video
 from stream_unmask.errors import (
     BackendError,
     InputError,
@@ -16,11 +16,15 @@ from stream_unmask.errors import (
 from stream_unmask.options import Options
 from stream_unmask.report import Report
 from stream_unmask.types import Face
+from stream_unmask.video.encoder import Encoding
+from stream_unmask.video.source import Limits
 
 __all__ = [
     "BackendError",
+    "Encoding",
     "Face",
     "InputError",
+    "Limits",
     "OptionError",
     "Options",
     "OutputError",
@@ -28,5 +32,6 @@ __all__ = [
     "UnmaskError",
     "Unmasked",
     "unmask_image",
+    "unmask_picture",
     "unmask_video",
 ]

@@ -1,10 +1,13 @@
 """From file to file and from picture to picture: what the command line and Python users call."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +17,7 @@ from stream_unmask.label import label_patch, mark
 from stream_unmask.options import Options
 from stream_unmask.pipeline import (
     Composed,
+    Parts,
     laid,
     masked,
     merged,
@@ -25,12 +29,12 @@ from stream_unmask.pipeline import (
     whole_mask,
 )
 from stream_unmask.prefetch import background, prefetch
-from stream_unmask.report import Clock, Report
+from stream_unmask.report import Clock, Report, Track
 from stream_unmask.sheet import PreviewSheet
 from stream_unmask.steady import worn
-from stream_unmask.types import Face, Image, Mask
+from stream_unmask.types import Crop, Face, Image, Mask
 from stream_unmask.video.frame import Frame, from_rgb, to_rgb
-from stream_unmask.video.image import SUFFIXES, write_image
+from stream_unmask.video.image import SUFFIXES, open_picture, save_picture, write_image
 from stream_unmask.video.reader import Reader
 from stream_unmask.video.target import claim
 from stream_unmask.video.writer import Writer
@@ -45,27 +49,35 @@ class Unmasked:
     """A picture without masks.
 
     image: (H, W, 3) RGB. mask: (H, W) float32, 0 as it was .. 1 invented. faces: all that were
-    found; masked: how many of them wore a mask. backend: what the networks really ran on.
+    found; worn: for each, whether a mask was painted over. backend: what the networks ran on.
     """
 
     image: Image
     mask: Mask
     faces: tuple[Face, ...]
-    masked: int
+    worn: tuple[bool, ...]
     backend: str
 
+    @property
+    def masked(self) -> int:
+        """How many of the faces wore a mask."""
+        return sum(self.worn)
 
-def unmask_image(image: Image, options: Options | None = None) -> Unmasked:
+
+def unmask_image(
+    image: Image, options: Options | None = None, *, parts: Parts | None = None
+) -> Unmasked:
     """A picture, RGB uint8 (H, W, 3), with the masks of the people in it painted over.
 
-    BackendError if no engine can be opened; OptionError if the picture has another shape or type.
+    parts: engines that are open already. BackendError if no engine can be opened; OptionError if
+    the picture has another shape or type.
     """
     options = options or Options()
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise OptionError(
             f"A picture must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}."
         )
-    with open_parts(options) as parts:
+    with nullcontext(parts) if parts is not None else open_parts(options) as parts:
         profile = parts.networks.profile
         faces = parts.landmarker(image, parts.detector(image))
         crops = [cut(image, face, profile.eyes, profile.size) for face in faces]
@@ -79,14 +91,62 @@ def unmask_image(image: Image, options: Options | None = None) -> Unmasked:
     patches = pasted(crops, shape)
     labels = [label_patch(shape)] if options.label and patches else []
     result = laid(image, [*patches, *labels])
-    return Unmasked(result, whole_mask(shape, patches), faces, len(patches), parts.backend)
+    worn_by = tuple(crop.mask is not None for crop in crops)
+    return Unmasked(result, whole_mask(shape, patches), faces, worn_by, parts.backend)
 
 
-def claim_picture(target: Path, source: Path, overwrite: bool) -> None:
+def unmask_picture(
+    source: str | Path,
+    target: str | Path,
+    options: Options | None = None,
+    *,
+    mask_target: str | Path | None = None,
+    sheet_target: str | Path | None = None,
+    parts: Parts | None = None,
+) -> Report:
+    """What was done: `target` holds the picture of `source` with masks painted over.
+
+    All but the painted faces is kept: depth, transparency, EXIF, colour profile; where there is no
+    mask the file is copied. The rest is as in `unmask_video`.
+    """
+    options = options or Options()
+    clock, source = Clock(), Path(source)
+    with clock("read"):
+        picture = open_picture(source, options.limits.pixels)
+    extras = [Path(path) for path in (mask_target, sheet_target) if path is not None]
+    for path in (Path(target), *extras):
+        claim_picture(path, str(source), options.overwrite)
+    with clock("unmask"):
+        result = unmask_image(picture.image, options, parts=parts)
+    settings: Any = {"mark": mark(), "overwrite": options.overwrite}
+    with clock("write"):
+        save_picture(target, picture, result.image, result.mask, **settings)
+        if mask_target is not None:
+            grey = np.rint(result.mask * 255).astype(np.uint8)
+            write_image(mask_target, grey, source=source, **settings)
+        if sheet_target is not None:
+            sheet = PreviewSheet(None)
+            sheet.add(None, picture.image, result.mask, result.image)
+            row = sheet.image()
+            assert row is not None
+            write_image(sheet_target, row, source=source, **settings)
+    tracks = {
+        number: Track(0.0, 0.0, 1, int(worn), Counter({} if worn else {"no mask": 1}))
+        for number, worn in enumerate(result.worn)
+    }
+    return Report(
+        source=str(source), target=str(target), profile=options.profile, backend=result.backend,
+        encoder=Path(target).suffix[1:].lower(), frames=1, edited_frames=int(any(result.worn)),
+        faces=len(result.faces), masked_faces=result.masked, seconds=sum(clock.seconds.values()),
+        stages=clock.seconds, tracks=tracks,
+    )  # fmt: skip
+
+
+def claim_picture(target: Path, source: str, overwrite: bool) -> None:
     """Nothing comes back; OutputError now, not after the work, if no picture can go there."""
     if target.suffix.lower() not in SUFFIXES:
         raise OutputError(f"{target} must end in one of {', '.join(SUFFIXES)}.")
-    claim(target, source, overwrite)
+    claim(target, Path(source), overwrite)
 
 
 def unmask_video(
@@ -97,26 +157,28 @@ def unmask_video(
     mask_target: str | Path | None = None,
     sheet_target: str | Path | None = None,
     progress: Progress | None = None,
+    parts: Parts | None = None,
 ) -> Report:
     """What was done: `target` holds the video of `source` with masks painted over.
 
+    source: a file, a URL, a sequence of pictures (frame_%04d.png) or `-`; target: a file, or `-`.
     Audio and other streams are copied, times are kept. mask_target: a video of the map, white where
     a face was invented. sheet_target: a picture with before, map and after at a few times.
-    progress(done, total) is called with seconds of video. On an UnmaskError, as on any other,
-    nothing is left under the targets' names.
+    progress(done, total) is called with seconds of video. parts: engines that are open already. On
+    an UnmaskError, as on any other, nothing is left under the targets' names.
     """
     options = options or Options()
     begin, run = time.perf_counter(), _Run(Clock())
     with ExitStack() as stack:
-        reader = stack.enter_context(Reader(source, options.start, options.duration))
+        reader = stack.enter_context(open_reader(source, options))
         total = None if reader.duration is None else float(reader.duration)
         if sheet_target is not None:
-            claim_picture(Path(sheet_target), Path(source), options.overwrite)
+            claim_picture(Path(sheet_target), reader.source, options.overwrite)
             run.sheet = PreviewSheet(total)
         writer = stack.enter_context(_writer(target, reader, options))
         if mask_target is not None:
             run.maps = stack.enter_context(_writer(mask_target, reader, options, carry=False))
-        parts = stack.enter_context(open_parts(options))
+        parts = parts or stack.enter_context(open_parts(options))
         frames = stack.enter_context(prefetch(run.clock.each("decode", reader), _AHEAD))
 
         def encode(frame: Frame) -> None:
@@ -136,11 +198,18 @@ def unmask_video(
     elif sheet_target is not None:
         reader.warnings.append("The video is too short for a preview sheet.")
     return Report(
-        source=str(source), target=str(target), frames=writer.frames, edited_frames=run.edited,
-        faces=run.faces, masked_faces=run.masked, people=len(run.people),
-        seconds=time.perf_counter() - begin, stages=run.clock.seconds, backend=parts.backend,
-        dropped=tuple(writer.dropped), warnings=tuple(reader.warnings),
+        source=reader.source, target=str(target), profile=options.profile, backend=parts.backend,
+        encoder=writer.encoder, frames=writer.frames, edited_frames=run.edited, faces=run.faces,
+        masked_faces=run.masked, seconds=time.perf_counter() - begin, stages=run.clock.seconds,
+        tracks=run.tracks, carried=tuple(writer.carried),
+        dropped=tuple(writer.dropped), warnings=tuple(reader.warnings), damaged=reader.damaged,
     )  # fmt: skip
+
+
+def open_reader(source: str | Path, options: Options) -> Reader:
+    """The opened input; InputError if it can't be."""
+    rate = Fraction(options.rate).limit_denominator(1001)
+    return Reader(source, options.start, options.end, rate=rate, limits=options.limits)
 
 
 @dataclass(slots=True)
@@ -153,15 +222,15 @@ class _Run:
     edited: int = 0
     faces: int = 0
     masked: int = 0
-    people: set[int | None] = field(default_factory=set)
+    tracks: dict[int, Track] = field(default_factory=dict)
 
     def note(self, composed: Composed, seconds: float) -> None:
         """Counts a finished frame and adds it to the map's video and the sheet."""
-        crops = composed.scene.crops
         self.edited += bool(composed.patches)
-        self.faces += len(crops)
         self.masked += len(composed.patches)
-        self.people.update(crop.track for crop in crops)
+        for crop in composed.scene.crops:
+            self.faces += 1
+            self._follow(crop, seconds)
         original = composed.scene.frame.picture
         if self.maps is not None:
             grey = np.rint(composed.mask() * 255).astype(np.uint8)
@@ -170,9 +239,19 @@ class _Run:
             after = to_rgb(composed.frame.picture)
             self.sheet.add(seconds, to_rgb(original), composed.mask(), after)
 
+    def _follow(self, crop: Crop, seconds: float) -> None:
+        track = self.tracks.setdefault(crop.track or 0, Track(seconds, seconds))
+        track.last, track.frames = seconds, track.frames + 1
+        if crop.mask is None:
+            track.skipped["no mask"] += 1
+        elif not crop.mask.any():
+            track.skipped["turned away"] += 1
+        else:
+            track.edited += 1
+
 
 def _writer(target: str | Path, reader: Reader, options: Options, *, carry: bool = True) -> Writer:
     return Writer(
-        target, reader, encoder=options.encoder, quality=options.quality,
-        overwrite=options.overwrite, metadata={"comment": mark()}, carry=carry,
+        target, reader, encoding=options.encoding, overwrite=options.overwrite,
+        keep_partial=options.keep_partial, metadata={"comment": mark()}, carry=carry,
     )  # fmt: skip

@@ -9,7 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -23,22 +22,25 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from stream_unmask import api
+from stream_unmask.api import Progress as ProgressCallback
 from stream_unmask.backends import BACKENDS, installed, package
 from stream_unmask.backends.artefacts import engine_path, engines_folder, manifest
-from stream_unmask.errors import OutputError, UnmaskError
-from stream_unmask.label import mark
+from stream_unmask.batch import Job, foretold, plan, run
+from stream_unmask.errors import OptionError, OutputError, UnmaskError
 from stream_unmask.models.profile import PORTRAIT
-from stream_unmask.options import Options
-from stream_unmask.report import Clock, Report
-from stream_unmask.sheet import PreviewSheet
-from stream_unmask.video.image import SUFFIXES, read_image, write_image
+from stream_unmask.options import Options, seconds
+from stream_unmask.report import Failure, Report, to_json
+from stream_unmask.video.encoder import ENCODERS, Encoding
+from stream_unmask.video.source import Limits
 from stream_unmask.video.target import claim
+from stream_unmask.video.writer import STDOUT
 
 _EPILOG = (
     "The faces are invented, not recovered: never use them to identify anyone. "
     "`stream-unmask info` shows backends, devices and engines."
 )
+# Headings of the help.
+_FACES, _CODING, _LIMITS = "Faces and networks", "Coding", "Limits"
 _INTERRUPTED = 130  # what typer makes of Ctrl-C, without a word
 _log = logging.getLogger("stream_unmask")
 _unmask = typer.Typer(add_completion=False)
@@ -53,9 +55,7 @@ def main() -> None:
             _info(arguments[1:], prog_name="stream-unmask info")
         _unmask(arguments or ["--help"], prog_name="stream-unmask")
     except UnmaskError as error:
-        Console(stderr=True).print(
-            f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True
-        )
+        _say_error(str(error))
         sys.exit(2)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
@@ -71,8 +71,19 @@ def _show_version(wanted: bool) -> None:
 
 @_unmask.command(epilog=_EPILOG)
 def unmask(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A video, or a .jpg .png .webp.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the result goes.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="Videos, pictures, folders, patterns, URLs, sequences (frame_%04d.png), or -.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where the result goes; - is stdout.")
+    ] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", help="Where results of several inputs go.")
+    ] = None,
     mask_output: Annotated[
         Path | None, typer.Option(help="Also write the map: white where a face was invented.")
     ] = None,
@@ -80,21 +91,93 @@ def unmask(
         Path | None, typer.Option(help="Also write a picture: before, map, after at a few times.")
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Also write a report (JSON).")] = None,
-    profile: Annotated[
-        str, typer.Option(help="portrait, or paper: the published networks, for comparison.")
-    ] = PORTRAIT.name,
-    backend: Annotated[str, typer.Option(help=f"auto, {', '.join(BACKENDS)}.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
-    smooth: Annotated[bool, typer.Option(help="Steady crops, maps and faces over time.")] = True,
-    look_ahead: Annotated[
-        int, typer.Option(help="Frames to come that have a say in that; 0 as in live use.")
-    ] = 4,
-    label: Annotated[bool, typer.Option("--label", help="Draw a visible label.")] = False,
-    start: Annotated[float | None, typer.Option(help="Seconds to skip at the start.")] = None,
-    duration: Annotated[float | None, typer.Option(help="Seconds to process.")] = None,
-    encoder: Annotated[str | None, typer.Option(help="FFmpeg encoder, e.g. libx265.")] = None,
-    quality: Annotated[int | None, typer.Option(help="Its crf: lower is better.")] = None,
+    start: Annotated[
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="Begin here (hh:mm:ss).")
+    ] = None,
+    end: Annotated[
+        float | None, typer.Option(parser=seconds, metavar="TIME", help="End here.")
+    ] = None,
+    rate: Annotated[float, typer.Option(help="Pictures a second, of a sequence.")] = 25.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Leave finished outputs alone.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would happen to each input.")
+    ] = False,
+    keep_partial: Annotated[
+        bool, typer.Option("--keep-partial", help="On an error keep NAME.part.EXT, playable.")
+    ] = False,
+    label: Annotated[
+        bool, typer.Option("--label", help="Draw a visible label.", rich_help_panel=_FACES)
+    ] = False,
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="portrait, or paper: the published networks, for comparison.",
+            rich_help_panel=_FACES,
+        ),
+    ] = PORTRAIT.name,
+    smooth: Annotated[
+        bool,
+        typer.Option(help="Steady crops, maps and faces over time.", rich_help_panel=_FACES),
+    ] = True,
+    look_ahead: Annotated[
+        int,
+        typer.Option(
+            help="Frames to come that have a say in that; 0 as in live use.",
+            rich_help_panel=_FACES,
+        ),
+    ] = 4,
+    backend: Annotated[
+        str, typer.Option(help=f"auto, {', '.join(BACKENDS)}.", rich_help_panel=_FACES)
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or gpu.", rich_help_panel=_FACES)] = "auto",
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            "--codec",
+            "--encoder",
+            rich_help_panel=_CODING,
+            help=f"{', '.join(ENCODERS)}, or an FFmpeg encoder; else the input's own.",
+        ),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option(help="The encoder's crf: lower is better.", rich_help_panel=_CODING),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="The encoder's speed.", rich_help_panel=_CODING)
+    ] = None,
+    pixel_format: Annotated[
+        str | None,
+        typer.Option(help="As yuv420p10le; else the input's own.", rich_help_panel=_CODING),
+    ] = None,
+    lossless: Annotated[
+        bool,
+        typer.Option(
+            "--lossless",
+            help="All but the faces decodes to the same bits.",
+            rich_help_panel=_CODING,
+        ),
+    ] = False,
+    max_pixels: Annotated[
+        int, typer.Option(help="Refuse larger pictures.", rich_help_panel=_LIMITS)
+    ] = Limits().pixels,
+    max_hours: Annotated[
+        float, typer.Option(help="Refuse longer videos.", rich_help_panel=_LIMITS)
+    ] = Limits().hours,
+    max_errors: Annotated[
+        int, typer.Option(help="Give up beyond so many bad packets.", rich_help_panel=_LIMITS)
+    ] = Limits().errors,
+    timeout: Annotated[
+        float,
+        typer.Option(help="Seconds without a byte from a network.", rich_help_panel=_LIMITS),
+    ] = Limits().timeout,
+    allow_playlists: Annotated[
+        bool,
+        typer.Option(
+            "--allow-playlists", help="An input may name others to open.", rich_help_panel=_LIMITS
+        ),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say errors only.")] = False,
     show_version: Annotated[
@@ -106,62 +189,73 @@ def unmask(
     level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s")
     options = Options(
-        profile=profile, backend=backend, device=device, smooth=smooth,
-        look_ahead=look_ahead, label=label,
-        start=start, duration=duration, encoder=encoder, quality=quality, overwrite=overwrite,
+        profile=profile, backend=backend, device=device, smooth=smooth, look_ahead=look_ahead,
+        encoding=Encoding(codec, quality, preset, pixel_format, lossless),
+        limits=Limits(max_pixels, hours=max_hours, errors=max_errors, timeout=timeout,
+                      playlists=allow_playlists),
+        start=start, end=end, rate=rate, label=label, overwrite=overwrite,
+        keep_partial=keep_partial,
     )  # fmt: skip
+    jobs = plan(sources, output, output_dir)
     extras = [path for path in (mask_output, preview_sheet, report) if path is not None]
-    _refuse_same([output, *extras])
+    if len(jobs) > 1 and (mask_output or preview_sheet):
+        raise OptionError("--mask-output and --preview-sheet take one input.")
+    _refuse_same([*(job.target for job in jobs), *extras])
     if report is not None:
-        claim(report, source, overwrite)
-    if source.suffix.lower() in SUFFIXES:
-        done = _picture(source, output, mask_output, preview_sheet, options)
-    else:
-        with _progress(quiet) as progress:
-            done = api.unmask_video(
-                source, output, options,
-                mask_target=mask_output, sheet_target=preview_sheet, progress=progress,
-            )  # fmt: skip
+        claim(report, None if len(jobs) > 1 else Path(jobs[0].source), overwrite)
+    # What is said goes where the picture does not.
+    said = Console(stderr=str(output) == STDOUT, highlight=False, soft_wrap=True, markup=False)
+    if dry_run:
+        sys.exit(_foretell(jobs, options, resume, said))
+    outcomes: list[Report | Failure] = []
+    with _progress(quiet) as progress:
+        for outcome in run(
+            jobs, options, resume=resume, mask_target=mask_output, sheet_target=preview_sheet,
+            progress=progress,
+        ):  # fmt: skip
+            outcomes.append(outcome)
+            _tell(outcome, said, quiet)
     if report is not None:
-        _write_text(report, done.to_json())
-    for sentence in (*done.warnings, *(f"Left out: {what}." for what in done.dropped)):
+        _write_text(report, to_json(outcomes))
+    sys.exit(_exit_code(outcomes))
+
+
+def _foretell(jobs: list[Job], options: Options, resume: bool, said: Console) -> int:
+    """The exit code that the jobs would have, as far as can be known; prints what would happen."""
+    failures = 0
+    for job in jobs:
+        try:
+            said.print(foretold(job, options, resume))
+        except UnmaskError as error:
+            failures += 1
+            _say_error(str(error))
+    return 0 if not failures else 2 if failures == len(jobs) else 1
+
+
+def _tell(outcome: Report | Failure, said: Console, quiet: bool) -> None:
+    """Prints what became of a job."""
+    if isinstance(outcome, Failure):
+        if outcome.status == "failed":
+            _say_error(outcome.why)
+        elif not quiet:
+            said.print(f"{outcome.source}: skipped, {outcome.why}")
+        return
+    for sentence in (*outcome.warnings, *(f"Left out: {what}." for what in outcome.dropped)):
         _log.warning(sentence)
     if not quiet:
-        print(_summary(done))
+        said.print(_summary(outcome))
 
 
-def _picture(
-    source: Path,
-    output: Path,
-    mask_output: Path | None,
-    preview_sheet: Path | None,
-    options: Options,
-) -> Report:
-    """Unmasks a still picture."""
-    if options.start is not None or options.duration is not None:
-        _log.warning("A picture has no time: --start and --duration were ignored.")
-    image = read_image(source)
-    for path in (output, mask_output, preview_sheet):
-        if path is not None:
-            api.claim_picture(path, source, options.overwrite)
-    clock = Clock()
-    with clock("unmask"):
-        result = api.unmask_image(image, options)
-    write_image(output, result.image, mark=mark(), source=source, overwrite=options.overwrite)
-    if mask_output is not None:
-        grey = np.rint(result.mask * 255).astype(np.uint8)
-        write_image(mask_output, grey, mark=mark(), source=source, overwrite=options.overwrite)
-    if preview_sheet is not None:
-        sheet = PreviewSheet(None)
-        sheet.add(None, image, result.mask, result.image)
-        row = sheet.image()
-        assert row is not None
-        write_image(preview_sheet, row, mark=mark(), source=source, overwrite=options.overwrite)
-    return Report(
-        source=str(source), target=str(output), frames=1, edited_frames=int(result.masked > 0),
-        faces=len(result.faces), masked_faces=result.masked, people=len(result.faces),
-        seconds=clock.seconds["unmask"], stages=clock.seconds, backend=result.backend,
-    )  # fmt: skip
+def _exit_code(outcomes: list[Report | Failure]) -> int:
+    """0: all done, or nothing was to be done. 1: some failed. 2: all failed."""
+    failed = sum(isinstance(o, Failure) and o.status == "failed" for o in outcomes)
+    return 0 if not failed else 2 if failed == len(outcomes) else 1
+
+
+def _say_error(text: str) -> None:
+    Console(stderr=True).print(
+        f"Error: {text}", style="red", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 def _refuse_same(paths: list[Path]) -> None:
@@ -189,7 +283,7 @@ def _summary(done: Report) -> str:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[api.Progress]:
+def _progress(quiet: bool) -> Iterator[ProgressCallback]:
     """A progress bar on standard error; nothing where that is no terminal."""
     console = Console(stderr=True)
     bar = Progress(

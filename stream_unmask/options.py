@@ -1,10 +1,13 @@
 """What a user can choose, checked as it is chosen."""
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 from stream_unmask.errors import OptionError
 from stream_unmask.models.profile import PORTRAIT, PROFILES
+from stream_unmask.video.encoder import Encoding
+from stream_unmask.video.source import Limits
 
 DEVICES = ("auto", "cpu", "gpu")
 
@@ -17,9 +20,11 @@ class Options:
     "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady crops, maps and fills over time.
     look_ahead: frames to come that have a say in that; 0 for live use. batch: faces to gather
     before the networks run. window: frames that may wait for that, which bounds the delay. every:
-    frames from one face detection to the next. encoder: an FFmpeg encoder, None for the container's
-    usual one. quality: its crf, lower is better. start, duration: seconds. label: draw a visible
-    mark on frames with an invented face.
+    frames from one face detection to the next. encoding: how the video is encoded. limits: how much
+    an input may ask for. start, end: seconds of the input between which to work. rate: pictures a
+    second of an input that is a sequence of pictures. label: draw a visible mark on frames with an
+    invented face. overwrite: replace what has the output's name. keep_partial: what was done before
+    an error stays, playable, under NAME.part.EXT.
     """
 
     profile: str = PORTRAIT.name
@@ -30,12 +35,14 @@ class Options:
     batch: int = 8
     window: int = 16
     every: int = 5
-    encoder: str | None = None
-    quality: int | None = None
+    encoding: Encoding = field(default_factory=Encoding)
+    limits: Limits = field(default_factory=Limits)
     start: float | None = None
-    duration: float | None = None
+    end: float | None = None
+    rate: float = 25.0
     label: bool = False
     overwrite: bool = False
+    keep_partial: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch", "window", "every"):
@@ -51,7 +58,22 @@ class Options:
             raise OptionError(f"There is no device {self.device!r}; choose {', '.join(DEVICES)}.")
         if self.start is not None and not 0 <= self.start < math.inf:
             raise OptionError(f"start must be 0 seconds or more, it is {self.start}.")
-        if self.duration is not None and not 0 < self.duration < math.inf:
-            raise OptionError(f"duration must be more than 0 seconds, it is {self.duration}.")
-        if self.quality is not None and not 0 <= self.quality <= 63:
-            raise OptionError(f"quality must lie between 0 and 63, it is {self.quality}.")
+        if self.end is not None and not (self.start or 0) < self.end < math.inf:
+            raise OptionError(f"end must be later than start, it is {self.end}.")
+        if not 1 / 3600 <= self.rate <= 1000:
+            raise OptionError(f"rate must lie between 1/3600 and 1000, it is {self.rate}.")
+        quality = self.encoding.quality
+        if quality is not None and not 0 <= quality <= 63:
+            raise OptionError(f"quality must lie between 0 and 63, it is {quality}.")
+        if quality is not None and self.encoding.lossless:
+            raise OptionError("quality has no meaning where nothing is lost.")
+
+
+def seconds(text: str) -> float:
+    """Seconds out of "90", "1:30" or "0:01:30.5"; OptionError for anything else."""
+    if not re.fullmatch(r"(\d+:){0,2}\d+(\.\d*)?", text, re.ASCII):
+        raise OptionError(f"{text!r} is no time: give seconds or hh:mm:ss.")
+    total = 0.0
+    for part in text.split(":"):
+        total = total * 60 + float(part)
+    return total

@@ -190,7 +190,7 @@ def faded(crop: Crop) -> Crop:
     low, high = _FADE
     shown = (high - turned(crop.mesh)) / (high - low)
     if shown <= 0:
-        return replace(crop, mask=None)
+        return replace(crop, mask=np.zeros_like(crop.mask))
     return crop if shown >= 1 else replace(crop, mask=crop.mask * np.float32(shown))
 
 

@@ -1,11 +1,13 @@
-"""What a run did: counts, times and what could not be carried."""
+"""What a run did: counts, times, and what could not be carried."""
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TypeVar
+from importlib.metadata import version
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -37,28 +39,69 @@ class Clock:
             yield item
 
 
+@dataclass(slots=True)
+class Track:
+    """One person. first, last: seconds at which they were seen. frames: in which they were seen;
+    edited: in which they have an invented face. skipped: the others, by reason."""
+
+    first: float
+    last: float
+    frames: int = 0
+    edited: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `unmask_video` did.
+    """What was done to one input.
 
     frames: written. edited_frames: with at least one invented face. faces, masked_faces: summed
-    over frames. people: tracks. seconds: wall time, stages: seconds in each (stages overlap).
-    backend: what the networks really ran on. dropped: streams that the output can't hold.
+    over frames. tracks: people, by id. seconds: wall time, stages: seconds in each (they overlap).
+    backend: what the networks really ran on. encoder: what the picture was encoded with. carried:
+    streams that were copied, dropped: what the output can't hold. damaged: packets that could not
+    be decoded.
     """
 
     source: str
     target: str
+    profile: str
+    backend: str
+    encoder: str
     frames: int
     edited_frames: int
     faces: int
     masked_faces: int
-    people: int
     seconds: float
     stages: dict[str, float]
-    backend: str
+    tracks: dict[int, Track] = field(default_factory=dict)
+    carried: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    damaged: int = 0
 
-    def to_json(self) -> str:
-        """The report as JSON."""
-        return json.dumps(asdict(self), indent=2)
+    @property
+    def people(self) -> int:
+        """How many people were seen."""
+        return len(self.tracks)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An input of which there is no output. status: "failed" or "skipped"; why: one sentence."""
+
+    source: str
+    target: str
+    why: str
+    status: str = "failed"
+
+
+def to_json(outcomes: Sequence[Report | Failure]) -> str:
+    """All that happened to a batch of inputs, as JSON that fits docs/report.schema.json."""
+    files: list[dict[str, Any]] = []
+    for outcome in outcomes:
+        facts = asdict(outcome)
+        if isinstance(outcome, Report):
+            facts["status"] = "done"
+            facts["tracks"] = [{"id": key, **track} for key, track in facts["tracks"].items()]
+        files.append(facts)
+    return json.dumps({"stream_unmask": version("stream-unmask"), "files": files}, indent=2)

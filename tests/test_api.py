@@ -9,7 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from stream_unmask import OptionError, Options, OutputError, Report, unmask_image, unmask_video
+from stream_unmask import (
+    Encoding,
+    OptionError,
+    Options,
+    OutputError,
+    Report,
+    unmask_image,
+    unmask_video,
+)
 from stream_unmask.label import mark
 from stream_unmask.models.profile import PORTRAIT, Profile
 from stream_unmask.video.image import read_image
@@ -30,7 +38,7 @@ class Run:
 def run(profile: Profile, example: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder, heard = tmp_path_factory.mktemp("run"), []
     report = unmask_video(
-        example, folder / "out.mp4", Options(profile=profile.name, duration=FRAMES / 25),
+        example, folder / "out.mp4", Options(profile=profile.name, end=FRAMES / 25),
         mask_target=folder / "map.mp4", sheet_target=folder / "sheet.png",
         progress=lambda done, total: heard.append((done, total)),
     )  # fmt: skip
@@ -205,8 +213,10 @@ def test_looking_ahead_may_be_left() -> None:
     "choice",
     [
         {"batch": 0}, {"window": 0}, {"every": -1}, {"look_ahead": -1}, {"look_ahead": 101},
-        {"start": -1.0}, {"start": float("nan")}, {"duration": 0.0}, {"duration": float("inf")},
-        {"quality": 64}, {"device": "tpu"}, {"profile": "cartoon"}, {"profile": ""},
+        {"start": -1.0}, {"start": float("nan")}, {"end": 0.0}, {"end": float("inf")},
+        {"encoding": Encoding(quality=64)}, {"encoding": Encoding(quality=9, lossless=True)},
+        {"rate": 0.0}, {"start": 2.0, "end": 2.0}, {"device": "tpu"}, {"profile": "cartoon"},
+        {"profile": ""},
     ],
     ids=str,
 )  # fmt: skip

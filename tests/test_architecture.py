@@ -22,9 +22,9 @@ MAY_IMPORT = {
     "prefetch": {"errors"},
     "backends": {"errors"},
     "models": {"backends.engine", "types"},
-    "options": {"models", "errors"},  # which profiles there are
     "faces": {"backends.engine", "types"},
     "video": {"types", "errors"},
+    "options": {"models", "video", "errors"},  # which profiles there are, how to encode, limits
     "unmask": {"models", "types"},
     "steady": {"unmask", "faces", "models", "types"},  # the maps of one person over time
     "label": {"video"},  # the visible mark, and the one in the metadata
@@ -39,9 +39,12 @@ MAY_IMPORT = {
         *("pipeline", "steady", "prefetch", "faces", "video", "label", "sheet"),
         *("options", "report", "types", "errors"),
     },
-    "__init__": {"api", "errors", "options", "report", "types"},
+    "provenance": {"label", "video", "errors"},  # what a file says of itself, signed or not
+    # many inputs
+    "batch": {"api", "pipeline", "provenance", "video", "options", "report", "errors"},
+    "__init__": {"api", "errors", "options", "report", "types", "video"},
     "cli": {
-        *("api", "backends", "models", "video", "label", "sheet"),
+        *("api", "batch", "backends", "models", "provenance", "video"),
         *("options", "report", "errors"),
     },
     "__main__": {"cli"},
@@ -51,6 +54,8 @@ ONLY_IN = {
     "av": "video/",
     "openvino": "backends/openvino.py",
     "onnxruntime": "backends/onnxruntime.py",
+    "c2pa": "provenance.py",
+    "cryptography": "provenance.py",
     "typer": "cli.py",
     "rich": "cli.py",
 }

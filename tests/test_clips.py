@@ -17,7 +17,7 @@ SECONDS = 1.5
 def test_masked_people_are_changed_in_most_frames(
     profile: Profile, clips: Path, tmp_path: Path, played: Callable[[Path], Any], name: str
 ) -> None:
-    options = Options(profile=profile.name, duration=SECONDS)
+    options = Options(profile=profile.name, end=SECONDS)
     report = unmask_video(clips / f"{name}.mp4", tmp_path / "out.mp4", options)
     assert report.edited_frames > 0.8 * report.frames
     after = played(tmp_path / "out.mp4")
@@ -31,7 +31,7 @@ def test_masked_people_are_changed_in_most_frames(
 def test_unmasked_people_are_never_changed(
     profile: Profile, clips: Path, tmp_path: Path, name: str
 ) -> None:
-    options = Options(profile=profile.name, duration=SECONDS)
+    options = Options(profile=profile.name, end=SECONDS)
     report = unmask_video(clips / f"{name}.mp4", tmp_path / "out.mp4", options)
     assert report.frames >= 15
     assert report.edited_frames == 0

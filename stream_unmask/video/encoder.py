@@ -1,20 +1,37 @@
-"""The choice of an encoder and its settings, from a name and a picture to an opened stream."""
+"""The choice of an encoder and its settings, from a picture and wishes to an opened stream."""
 
 import re
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.codec.codec import UnknownCodecError, find_best_pix_fmt_of_list
+from av.codec.context import Flags
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from stream_unmask.errors import OutputError
 from stream_unmask.video.frame import BT601, LIMITED
+from stream_unmask.video.hdr import light_options
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-_DEFAULTS = {"webm": "libvpx-vp9"}
+# By format of the coded picture: the encoder that makes it.
+ENCODERS = {
+    "h264": "libx264",
+    "hevc": "libx265",
+    "vp9": "libvpx-vp9",
+    "av1": "libsvtav1",
+    "ffv1": "ffv1",
+}
+# What players expect in a container, the usual one first.
+_USUAL = {
+    "mp4": ("h264", "hevc", "av1", "vp9"),
+    "mov": ("h264", "hevc"),
+    "matroska": ("h264", "hevc", "av1", "vp9", "ffv1"),
+    "webm": ("vp9", "av1"),
+}
 # Quality at which a second look finds no difference, at a speed that keeps up with two cores.
 _SETTINGS = {
     "libx264": {"preset": "veryfast", "crf": "18"},
@@ -24,41 +41,124 @@ _SETTINGS = {
     "h264_nvenc": {"preset": "p4", "rc": "vbr", "cq": "20"},
     "hevc_nvenc": {"preset": "p4", "rc": "vbr", "cq": "22"},
 }
+_LOSSLESS = {
+    "libx264": {"qp": "0"},
+    "libx265": {"x265-params": "lossless=1"},
+    "libvpx-vp9": {"lossless": "1"},
+    "ffv1": {},
+}
 _QUALITY_OPTIONS = ("crf", "cq", "qp", "global_quality")
+_PRESET_OPTIONS = ("preset", "cpu-used")
+# Formats with the same samples under another name.
+_SAME_SAMPLES = {
+    "yuvj420p": ("yuv420p",),
+    "yuvj422p": ("yuv422p",),
+    "yuvj444p": ("yuv444p",),
+    "rgb24": ("gbrp",),
+    "bgr24": ("gbrp",),
+    "rgba": ("gbrap", "yuva444p"),
+    "pal8": ("bgra",),
+    "bgra": ("gbrap",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How the picture is encoded; None is the usual.
+
+    codec: a format (h264, hevc, vp9, av1, ffv1) or an FFmpeg encoder's name; else the source's own,
+    where there is an encoder for it and the container takes it. quality: crf, cq or qp, as the
+    encoder calls it. preset: its speed. pixel_format: FFmpeg's name. lossless: samples come back
+    as they were.
+    """
+
+    codec: str | None = None
+    quality: int | None = None
+    preset: str | None = None
+    pixel_format: str | None = None
+    lossless: bool = False
 
 
 def add_encoder(
     container: OutputContainer,
-    name: str | None,
-    quality: int | None,
+    encoding: Encoding,
+    source_codec: str,
     picture: av.VideoFrame,
     rate: Fraction,
     time_base: Fraction,
     sample_aspect_ratio: Fraction | None,
 ) -> VideoStream:
-    """An opened stream for pictures like this one; OutputError if the encoder can't do it."""
-    name = name or _DEFAULTS.get(container.format.name, "libx264")
+    """An opened stream for pictures like this one; OutputError if no encoder can do it."""
+    name = _encoder(container.format.name, encoding, source_codec, picture)
     codec = _codec(name)
+    pixel_format = _pixel_format(codec, encoding, picture)
     try:
         new = container.add_stream(
             name, rate=rate, time_base=time_base, width=picture.width, height=picture.height
         )
         stream = cast(VideoStream, new)
         context = stream.codec_context
-        context.pix_fmt = _pixel_format(codec, picture)
-        if not picture.format.is_rgb:
-            context.color_range, context.colorspace = picture.color_range, picture.colorspace
-        elif not av.VideoFormat(context.pix_fmt).is_rgb:
-            context.color_range, context.colorspace = LIMITED, BT601  # as `converted` makes it
-        context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
+        context.pix_fmt = pixel_format
+        _colour(context, picture)
         if sample_aspect_ratio:
             context.sample_aspect_ratio = sample_aspect_ratio
-        context.options = _options(stream, name, quality)
+        if codec.canonical_name == "hevc" and container.format.name in ("mp4", "mov"):
+            context.codec_tag = "hvc1"  # the one of two that Apple's players know
+        if picture.interlaced_frame and name == "libx264":
+            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
+        context.options = _options(stream, name, encoding, picture)
         context.open()  # now rather than with the first frame: a missing GPU shows here
     except (FFmpegError, ValueError, OSError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OutputError(f"The encoder {name} can't be used here ({reason}).") from error
     return stream
+
+
+def _encoder(container: str, encoding: Encoding, source_codec: str, picture: av.VideoFrame) -> str:
+    """The name of the encoder to use."""
+    if encoding.codec is not None:
+        name = ENCODERS.get(encoding.codec, encoding.codec)
+        if encoding.lossless and not _keeps(name, picture):
+            raise OutputError(f"{encoding.codec} can't keep this picture without loss.")
+        return name
+    usual = _USUAL[container]
+    order = (source_codec, *usual) if source_codec in usual else usual
+    names = [ENCODERS[codec] for codec in order]
+    if not encoding.lossless:
+        return names[0]
+    for name in names:
+        if _keeps(name, picture):
+            return name
+    raise OutputError(
+        f"No encoder keeps a {picture.format.name} picture of {picture.width} x {picture.height} "
+        "without loss in this container; .mkv can."
+        if container != "matroska"
+        else f"No encoder keeps a {picture.format.name} picture without loss."
+    )
+
+
+def _keeps(name: str, picture: av.VideoFrame) -> bool:
+    """True if the encoder can give back every sample of pictures like this."""
+    if name not in _LOSSLESS:
+        return False
+    codec = _codec(name)
+    wanted = _lossless_format(codec, picture)
+    return wanted is not None and not _crops_badly(codec, wanted, picture)
+
+
+def _lossless_format(codec: av.Codec, picture: av.VideoFrame) -> str | None:
+    known = {known.name for known in codec.video_formats or []}
+    own = picture.format.name
+    return next((name for name in (own, *_SAME_SAMPLES.get(own, ())) if name in known), None)
+
+
+def _colour(context: Any, picture: av.VideoFrame) -> None:
+    """The picture's tags, which say how its samples are to be seen."""
+    if not picture.format.is_rgb:
+        context.color_range, context.colorspace = picture.color_range, picture.colorspace
+    elif not av.VideoFormat(context.pix_fmt).is_rgb:
+        context.color_range, context.colorspace = LIMITED, BT601  # as `converted` makes it
+    context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
 
 
 def _codec(name: str) -> av.Codec:
@@ -71,32 +171,59 @@ def _codec(name: str) -> av.Codec:
     return codec
 
 
-def _options(stream: VideoStream, name: str, quality: int | None) -> dict[str, str]:
+def _options(
+    stream: VideoStream, name: str, encoding: Encoding, picture: av.VideoFrame
+) -> dict[str, str]:
     options = dict(_SETTINGS.get(name, {}))
-    if quality is not None:
+    if encoding.lossless:
+        options = {key: value for key, value in options.items() if key not in _QUALITY_OPTIONS}
+        options = _joined(options, _LOSSLESS[name])
+    wishes = (
+        ("quality", encoding.quality, _QUALITY_OPTIONS),
+        ("speed", encoding.preset, _PRESET_OPTIONS),
+    )
+    for what, value, keys in wishes:
+        if value is None:
+            continue
         known = {option.name for option in stream.codec_context.supported_options.private}
-        key = next((key for key in _QUALITY_OPTIONS if key in known), None)
+        key = next((key for key in keys if key in known), None)
         if key is None:
-            raise OutputError(f"The encoder {name} has no setting for quality.")
-        options[key] = str(quality)
-    return options
+            raise OutputError(f"The encoder {name} has no setting for {what}.")
+        options[key] = str(value)
+    return _joined(options, light_options(name, picture))
 
 
-def _pixel_format(codec: av.Codec, picture: av.VideoFrame) -> str:
+def _joined(options: dict[str, str], more: dict[str, str]) -> dict[str, str]:
+    """Both; lists of parameters under the same name become one."""
+    joined = {key: f"{options[key]}:{value}" for key, value in more.items() if key in options}
+    return options | more | joined
+
+
+def _pixel_format(codec: av.Codec, encoding: Encoding, picture: av.VideoFrame) -> str:
     """The picture's own format if the encoder takes it, otherwise the nearest that it does."""
     source = picture.format
-    names = [known.name for known in codec.video_formats or [source]]
-    name = source.name
-    if name not in names:
+    known = [known.name for known in codec.video_formats or [source]]
+    if encoding.lossless:
+        kept = _lossless_format(codec, picture)
+        assert kept is not None  # `_encoder` saw to that
+        return kept
+    name = encoding.pixel_format or source.name
+    if name not in known:
+        if encoding.pixel_format:
+            raise OutputError(f"The encoder {codec.name} takes no {name}: {', '.join(known)}.")
         plain = source.is_rgb or source.has_palette  # what players take, before what loses least
-        best = None if plain and "yuv420p" in names else find_best_pix_fmt_of_list(names, name)[0]
+        best = None if plain and "yuv420p" in known else find_best_pix_fmt_of_list(known, name)[0]
         name = best.name if best is not None else "yuv420p"
-    chosen = av.VideoFormat(name, 64, 64)
+    if _crops_badly(codec, name, picture):
+        # A chroma sample for every pixel keeps the size (else to cut, or to add a line).
+        name = re.sub(r"^nv\d+$", "yuv444p", re.sub(r"4[124][0-2]p", "444p", name))
+    return name
+
+
+def _crops_badly(codec: av.Codec, pixel_format: str, picture: av.VideoFrame) -> bool:
+    """True for H.264 and HEVC, which are cropped by whole chroma samples only, in odd sizes."""
+    chosen = av.VideoFormat(pixel_format, 64, 64)
     odd = picture.width % (64 // chosen.chroma_width()) or (
         picture.height % (64 // chosen.chroma_height())
     )
-    if odd and codec.canonical_name in {"h264", "hevc"}:
-        # Their streams can only be cropped by whole chroma samples; a chroma sample for every
-        # pixel keeps the size (the alternative would be to cut or to add a line).
-        name = re.sub(r"^nv\d+$", "yuv444p", re.sub(r"4[124][0-2]p", "444p", name))
-    return name
+    return bool(odd) and codec.canonical_name in {"h264", "hevc"}

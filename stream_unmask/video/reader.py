@@ -22,7 +22,10 @@ from av.stream import Stream
 from stream_unmask.errors import InputError
 from stream_unmask.video.frame import Frame, display_matrix, orientation
 from stream_unmask.video.source import (
+    USUAL_RATE,
+    Limits,
     indexed,
+    is_cover,
     missing_bytes,
     open_source,
     stated_end,
@@ -32,7 +35,6 @@ from stream_unmask.video.source import (
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-_GUESSED_RATE = Fraction(25)
 # How far a file may end before its stated duration. Edit lists, rounding and the habits of muxers
 # account for less; a file that lost its end, for more.
 _SLACK_SECONDS, _SLACK_SHARE = Fraction(1), Fraction(1, 20)
@@ -43,11 +45,14 @@ _INTERLEAVE = Fraction(1)
 class Reader:
     """An opened video; iterating it, once, yields its `Frame`s in order of time.
 
-    start, duration: seconds; what lies outside is left out, and with `start` the first frame kept
-    begins at 0 and all streams move with it. Raises InputError if the file is no video, holds no
-    picture, or turns out to be cut short (a plain MP4 at once, others after their last frame).
+    source: a file, a URL, a sequence of pictures (frame_%04d.png, `rate` a second) or `-`.
+    start, end: seconds from the beginning; what lies outside is left out, and with `start` the
+    first frame kept begins at 0 and all streams move with it. Raises InputError if it is no video,
+    holds no picture, or turns out to be cut short (a plain MP4 at once, others after their last
+    frame).
 
     video, streams: FFmpeg's description of the picture and of all streams, to copy from.
+    codec: the format of the picture, as "h264". covers: by stream, files of attached pictures.
     first: the first picture, already decoded; format, colour and orientation are known only then.
     width, height: upright. display_matrix: what makes it so, None if nothing does.
     duration: seconds that will come, None if unknown. frame_rate: a guess, for progress only.
@@ -60,18 +65,22 @@ class Reader:
         self,
         source: str | Path,
         start: Fraction | float | None = None,
-        duration: Fraction | float | None = None,
+        end: Fraction | float | None = None,
+        *,
+        rate: Fraction = USUAL_RATE,
+        limits: Limits | None = None,
     ) -> None:
-        self.source = Path(source)
+        self.source = str(source)
+        self._limits = limits or Limits()
         self.damaged = 0
         self.warnings: list[str] = []
         self.trailing: tuple[av.Packet[Any], ...] = ()
         self.zero = Fraction(0)
         self._frames: Generator[Frame, None, None] | None = None
-        self._container = open_source(self.source)
+        self._container = open_source(self.source, self._limits, rate)
         try:
             self._describe()
-            self._trim(start, duration)
+            self._trim(start, end)
             self._start_decoding()
         except BaseException:
             self.close()
@@ -103,18 +112,22 @@ class Reader:
         self.streams: tuple[Stream, ...] = tuple(container.streams)
         self.video = video_stream(self.source, self.streams)
         self.video.codec_context.thread_type = "AUTO"
+        # A stream may change its size on the way, beyond what the container said.
+        self.video.codec_context.options = {"max_pixels": str(self._limits.pixels)}
+        self.codec = self.video.codec_context.codec.canonical_name
+        self.covers: dict[int, bytes] = {}
         self.time_base = self.video.time_base or Fraction(1, 90000)
         rate = self.video.average_rate or self.video.guessed_rate
-        self.frame_rate = rate if rate and 1 <= rate <= 240 else _GUESSED_RATE
+        self.frame_rate = rate if rate and 1 <= rate <= 240 else USUAL_RATE
         self.sample_aspect_ratio = self.video.sample_aspect_ratio
         self.metadata = dict(container.metadata)
         self.chapters: list[Chapter] = container.chapters()
 
-    def _trim(self, start: Fraction | float | None, duration: Fraction | float | None) -> None:
+    def _trim(self, start: Fraction | float | None, end: Fraction | float | None) -> None:
         """Turn the wishes into the window [begin, end) on the file's own clock, and go there."""
         clock = Fraction(self._container.start_time or 0, av.time_base)
         self._begin = clock + _exact(start) if start else None
-        self._end = None if duration is None else (self._begin or clock) + _exact(duration)
+        self._end = None if end is None else clock + _exact(end)
         if self._end is None and (missing := missing_bytes(self.source, self._container)):
             raise InputError(f"{self.source} is cut short: {missing} bytes are missing at its end.")
         if self._begin is not None:
@@ -170,6 +183,8 @@ class Reader:
                 if time is None and not packet.size:
                     continue  # PyAV's own mark for the end of a stream
                 index = packet.stream_index
+                if is_cover(self.streams[index]):  # these come before all else
+                    self.covers[index] = bytes(packet)
                 if time is not None:
                     end = time + (packet.duration or 0) * packet.time_base
                     self._reach[index] = max(end, self._reach.get(index, end))
@@ -203,13 +218,21 @@ class Reader:
         except EndOfStream:
             return []
         except FFmpegError:
-            self.damaged += 1
+            self._count_damage()
             encrypted = packet is not None and packet.has_sidedata("encryption_info")
             self._encrypted = self._encrypted or encrypted
             return []
         for picture in pictures:
             self._stamp(picture)
         return pictures
+
+    def _count_damage(self) -> None:
+        self.damaged += 1
+        if self.damaged > self._limits.errors and not self._encrypted:
+            raise InputError(
+                f"{self.source} is damaged: more than {self._limits.errors} packets could not be "
+                "decoded (--max-errors)."
+            )
 
     def _stamp(self, picture: av.VideoFrame) -> None:
         """Give the picture a time if it has none, or one that runs backwards."""

@@ -11,14 +11,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import av
+from av.codec.context import Flags
 from av.container import OutputContainer
 from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.stream import Discard, Stream
 
 from stream_unmask.errors import OutputError
-from stream_unmask.video.encoder import FORMATS, add_encoder
+from stream_unmask.video.encoder import FORMATS, Encoding, add_encoder
 from stream_unmask.video.frame import Frame, converted
 from stream_unmask.video.reader import Reader
+from stream_unmask.video.source import described, is_url
 from stream_unmask.video.target import claim, publish
 
 if TYPE_CHECKING:
@@ -28,23 +30,30 @@ if TYPE_CHECKING:
 # faststart, which moves the index to the front: a second pass over the file, and no use before it.
 # Without delay_moov the first times are not known when the edit list is written, and all shift.
 _MOVFLAGS = "hybrid_fragmented+frag_keyframe+delay_moov"
+# The tags that MP4 has boxes for; with any other in the input all are written as keys and values.
+_BOXED = {"title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"}
+_BOXED |= {"copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"}
+_BOXED |= {"network", "keywords", "track", "disc", "creation_time", "language", "timecode"}
 # Tags that describe the input's bytes and would lie about the output's.
 _STALE = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 _STALE |= {"bps", "number_of_frames", "number_of_bytes", "rotate"}
 # An encoded sound begins with a run-up of up to this long before 0, which players drop.
 _RUN_UP = Fraction(3, 20)
+_COARSE = Fraction(1, 500)  # Matroska counts in milliseconds
+STDOUT = "-"
 
 
 class Writer:
     """An opened output for the frames of `reader`; use it in a `with` block.
 
-    A clean end of the block finishes the file and gives it its name; any exception, Ctrl-C too,
-    removes it. encoder: an FFmpeg encoder's name. quality: what it calls crf, cq or qp. metadata:
-    tags to add, before a tag of the same name that the input has. carry: False leaves out all but
-    the picture. Raises OutputError.
+    A clean end of the block finishes the file, reads its end back and gives it its name; any
+    exception, Ctrl-C too, removes it, or with `keep_partial` leaves it playable as NAME.part.EXT.
+    target: a file, or `-` for Matroska on the standard output. encoding: how the picture is.
+    metadata: tags to add, before a tag of the same name that the input has. carry: False leaves out
+    all but the picture. Raises OutputError.
 
-    dropped: one phrase for each stream that the container can't take.
-    frames: how many were written.
+    dropped: one phrase for each stream that the container can't take. carried: for each that is
+    copied. encoder: the name of the one that is used. frames: how many were written.
     """
 
     def __init__(
@@ -52,26 +61,31 @@ class Writer:
         target: str | Path,
         reader: Reader,
         *,
-        encoder: str | None = None,
-        quality: int | None = None,
+        encoding: Encoding | None = None,
         overwrite: bool = False,
+        keep_partial: bool = False,
         metadata: Mapping[str, str] | None = None,
         carry: bool = True,
     ) -> None:
         self.target = Path(target)
+        self._live = str(target) == STDOUT
         suffix = self.target.suffix.lower()
-        if suffix not in FORMATS:
+        if suffix not in FORMATS and not self._live:
             raise OutputError(f"{self.target} must end in one of {', '.join(FORMATS)}.")
         self.dropped: list[str] = []
+        self.carried: list[str] = []
+        self._keep_partial = keep_partial
         self.frames = 0
         self._reader = reader
         self._carry = carry
         self._shift: Fraction | None = None
         self._last: dict[int, int] = {}  # by output stream: its last time stamp
-        self._part = claim(self.target, reader.source, overwrite)
+        source = None if is_url(reader.source) else Path(reader.source)
+        self._part = None if self._live else claim(self.target, source, overwrite)
         try:
             with self._errors():
-                self._open(FORMATS[suffix], encoder, quality, metadata or {})
+                name = "matroska" if self._live else FORMATS[suffix]
+                self._open(name, encoding or Encoding(), metadata or {})
         except BaseException:
             self._discard()
             raise
@@ -86,7 +100,10 @@ class Writer:
         trace: TracebackType | None,
     ) -> None:
         if kind is not None:
-            self._discard()
+            if self._keep_partial and self.frames:
+                self._leave()
+            else:
+                self._discard()
             return
         try:
             self._finish()
@@ -106,27 +123,31 @@ class Writer:
             self._encode(frame.picture)
         self.frames += 1
 
-    def _open(
-        self, name: str, encoder: str | None, quality: int | None, metadata: Mapping[str, str]
-    ) -> None:
+    def _open(self, name: str, encoding: Encoding, metadata: Mapping[str, str]) -> None:
         reader = self._reader
+        tags = _merged(reader.metadata if self._carry else {}, metadata)
         options = {}
         if name in ("mp4", "mov"):
             # The edit list that delays a stream counts in ticks of the movie, by default coarse.
             ticks = reader.time_base.denominator
             ticks *= -(-10_000 // ticks)
             movflags = "faststart" if any(map(_lacks_header, reader.streams)) else _MOVFLAGS
+            if {tag.lower() for tag in tags} - _BOXED:
+                movflags += "+use_metadata_tags"
             options = {"movflags": movflags, "movie_timescale": str(ticks)}
         self._container: OutputContainer = av.open(
-            f"file:{self._part}", "w", format=name, container_options=options
+            f"file:{self._part}" if self._part else "pipe:1",
+            "w",
+            format=name,
+            container_options=options,
         )
         self._routes: dict[int, Stream] = {}  # input stream -> output stream
         for stream in reader.streams:
             if stream.index == reader.video.index:
                 self._video = add_encoder(
                     self._container,
-                    encoder,
-                    quality,
+                    encoding,
+                    reader.codec,
                     reader.first,
                     reader.frame_rate,
                     reader.time_base,
@@ -144,23 +165,32 @@ class Writer:
         ):
             # PyAV sets it in the encoder only, and these containers have it from elsewhere.
             self.dropped.append(f"the pixels' aspect ratio: not possible in {self.target.suffix}")
-        self._container.metadata.update(_merged(reader.metadata if self._carry else {}, metadata))
+        context = self._video.codec_context
+        self.encoder = context.name
+        if reader.first.interlaced_frame and not context.flags & Flags.interlaced_dct:
+            self.dropped.append(f"that the picture is interlaced: not possible with {context.name}")
+        self._container.metadata.update(tags)
 
     def _add_copy(self, stream: Stream) -> None:
         """Make room for a stream that is copied, or say why it is dropped."""
         if stream.discard == Discard.all:  # a chapter track, which comes back with the chapters
             return
-        if _takes(self._container.format.name, stream):
+        name = self._container.format.name
+        if name == "matroska" and stream.index in self._reader.covers:
+            # To Matroska cover art is an attached file, not a track.
+            kind = "png" if stream.codec_context.name == "png" else "jpeg"
+            file = stream.metadata.get("filename", f"cover.{kind.replace('jpeg', 'jpg')}")
+            data = self._reader.covers[stream.index]
+            self._container.add_attachment(file, f"image/{kind}", data)
+            self.carried.append(described(stream))
+        elif _takes(name, stream):
             self._routes[stream.index] = self._container.add_stream_from_template(
                 stream, opaque=True
             )
             self._describe(self._routes[stream.index], stream)
+            self.carried.append(described(stream))
         else:
-            codec = stream.codec_context.codec.canonical_name if stream.codec_context else "unknown"
-            self.dropped.append(
-                f"stream {stream.index} ({codec} {stream.type}): "
-                f"not possible in {self.target.suffix}"
-            )
+            self.dropped.append(f"{described(stream)}: not possible in {self.target.suffix}")
 
     def _describe(self, new: Stream, stream: Stream) -> None:
         new.metadata.update(_merged(stream.metadata, {}))
@@ -224,13 +254,38 @@ class Writer:
             self._load(self._reader.trailing)
             self._container.mux(self._video.encode(None))
             self._container.close()
+            if self._part is None:
+                return
+            self._check_end(self._part)
         publish(self._part, self.target)
+
+    def _check_end(self, part: Path) -> None:
+        """OutputError unless the last picture written is found in the file."""
+        wanted = self._last[self._video.index] * self._reader.time_base
+        reached = wanted - 1
+        with av.open(f"file:{part}", metadata_errors="replace") as written:
+            video = written.streams[self._video.index]
+            assert video.time_base is not None
+            written.seek(int(wanted / video.time_base), stream=video)
+            for packet in written.demux(video):
+                if packet.pts is not None:
+                    reached = max(reached, packet.pts * video.time_base)
+        if reached < wanted - _COARSE:
+            raise OutputError(f"{self.target} was not written whole: its end can't be read back.")
+
+    def _leave(self) -> None:
+        """What was written stays, playable, under the name of a part."""
+        with suppress(Exception):
+            self._container.mux(self._video.encode(None))
+        with suppress(Exception):
+            self._container.close()
 
     def _discard(self) -> None:
         with suppress(Exception):  # closing writes an end to what is thrown away
             self._container.close()
-        with suppress(OSError):
-            self._part.unlink(missing_ok=True)
+        if self._part is not None:
+            with suppress(OSError):
+                self._part.unlink(missing_ok=True)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -240,6 +295,14 @@ class Writer:
         except (FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise OutputError(f"{self.target} can't be written ({reason}).") from error
+
+
+def refused(reader: Reader, target: Path) -> list[str]:
+    """A phrase for each of the input's streams that a target of that name can't take."""
+    container = FORMATS.get(target.suffix.lower(), "matroska")
+    others = (s for s in reader.streams if s.index != reader.video.index)
+    left = (s for s in others if s.discard != Discard.all and not _takes(container, s))
+    return [f"{described(stream)}: not possible in {target.suffix}" for stream in left]
 
 
 def _headroom(first: Frame) -> Fraction:

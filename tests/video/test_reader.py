@@ -55,7 +55,7 @@ def test_trim_begins_at_zero_and_keeps_sound_and_picture_together(
     make_clip: Make, facts: type
 ) -> None:
     path = make_clip(frames=50, audio=True)
-    with Reader(path, start=0.5, duration=1) as reader:
+    with Reader(path, start=0.5, end=1.5) as reader:
         assert reader.duration == 1
         frames = list(reader)
         passengers = [packet for frame in frames for packet in frame.passengers]
@@ -71,7 +71,7 @@ def test_trim_begins_at_zero_and_keeps_sound_and_picture_together(
 
 
 def test_trim_to_a_duration_only_leaves_times_alone(make_clip: Make) -> None:
-    with Reader(make_clip(pts=range(1000, 20000, 500)), duration=0.5) as reader:
+    with Reader(make_clip(pts=range(1000, 20000, 500)), end=0.5) as reader:
         times = [frame.seconds for frame in reader]
     assert times[0] == Fraction(1000, 12800)
     assert len(times) == 13
