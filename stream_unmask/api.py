@@ -1,7 +1,6 @@
 """From file to file and from picture to picture: what the command line and Python users call."""
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -131,7 +130,7 @@ def unmask_picture(
             assert row is not None
             write_image(sheet_target, row, source=source, **settings)
     tracks = {
-        number: Track(0.0, 0.0, 1, int(worn), Counter({} if worn else {"no mask": 1}))
+        number: Track(0.0, 0.0, 1, int(worn), {} if worn else {"no mask": 1})
         for number, worn in enumerate(result.worn)
     }
     return Report(
@@ -242,12 +241,11 @@ class _Run:
     def _follow(self, crop: Crop, seconds: float) -> None:
         track = self.tracks.setdefault(crop.track or 0, Track(seconds, seconds))
         track.last, track.frames = seconds, track.frames + 1
-        if crop.mask is None:
-            track.skipped["no mask"] += 1
-        elif not crop.mask.any():
-            track.skipped["turned away"] += 1
-        else:
+        if crop.mask is not None and crop.mask.any():
             track.edited += 1
+        else:
+            why = "no mask" if crop.mask is None else "turned away"
+            track.skipped[why] = track.skipped.get(why, 0) + 1
 
 
 def _writer(target: str | Path, reader: Reader, options: Options, *, carry: bool = True) -> Writer:

@@ -172,7 +172,7 @@ def _needless(job: Job, resume: bool) -> str | None:
     if job.found:
         with suppress(InputError):  # which comes again when it is opened
             if verify(Path(job.source)).synthesised:
-                return "it has invented faces already."
+                return "it is an output of this tool."
     return None
 
 

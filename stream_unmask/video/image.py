@@ -206,12 +206,13 @@ def _file(
 ) -> tuple[bytes, tuple[str, ...]]:
     """The whole file, and a phrase for each thing that it can't keep."""
     suffix = path.suffix.lower()
-    fitting = _fitting(samples, _KINDS[suffix])
+    kind = _KINDS[suffix]
+    fitting = _fitting(samples, kind)
     exif = metadata.upright_exif(picture.exif) if picture.exif else None
-    if exif and not metadata.exif_fits(exif, _KINDS[suffix]):
+    if exif and not metadata.exif_fits(exif, kind):
         exif = None
-    grey = _channels(fitting) <= 2 and suffix != ".webp"
-    icc = picture.icc if picture.icc and metadata.icc_fits(picture.icc, grey) else None
+    grey = _channels(fitting) <= 2
+    icc = picture.icc if picture.icc and metadata.icc_fits(picture.icc, kind, grey) else None
     data = metadata.with_metadata(
         _encoded(path, fitting, lossless=metadata.is_lossless(picture.data)),
         exif=exif, icc=icc, mark=mark, like=picture.data,

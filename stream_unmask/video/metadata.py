@@ -144,9 +144,12 @@ def exif_fits(exif: bytes, kind: Kind) -> bool:
     return kind != "jpeg" or len(_EXIF) + len(exif) <= _SEGMENT
 
 
-def icc_fits(icc: bytes, grey: bool) -> bool:
-    """True if a profile is for RGB, or for grey where the file is grey; pixels are never CMYK."""
-    return icc[16:20] != b"CMYK" and (grey or icc[16:20] != b"GRAY")
+def icc_fits(icc: bytes, kind: Kind, grey: bool) -> bool:
+    """True if such a file, of grey or of RGB pixels, may have a profile for these colours."""
+    colours = icc[16:20]
+    if colours == b"RGB ":  # a PNG alone forbids it for grey; a WebP has nothing but RGB
+        return not grey or kind != "png"
+    return colours != b"CMYK" and (colours != b"GRAY" or (grey and kind != "webp"))
 
 
 def with_metadata(

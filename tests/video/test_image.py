@@ -264,6 +264,9 @@ def test_profiles_for_grey_stay_with_grey(opened: Callable[[bytes], Picture]) ->
     picture = opened(dressed(encoded("jpg", noise(16, 16)), icc=profile))
     kept = {suffix: saved(picture, suffix).icc for suffix in FORMATS}
     assert kept == {"jpg": profile, "png": profile, "webp": None}  # WebP is RGB always
+    picture = opened(dressed(encoded("jpg", noise(16, 16)), icc=PROFILE))
+    kept = {suffix: saved(picture, suffix).icc for suffix in FORMATS}
+    assert kept == {"jpg": PROFILE, "png": None, "webp": PROFILE}  # PNG forbids RGB's for grey
 
 
 def test_damaged_profiles_are_absent(opened: Callable[[bytes], Picture]) -> None:
