@@ -119,7 +119,8 @@ def unmask_picture(
         result = unmask_image(picture.image, options, parts=parts)
     settings: Any = {"mark": mark(), "overwrite": options.overwrite}
     with clock("write"):
-        save_picture(target, picture, result.image, result.mask, **settings)
+        changed = (result.image != picture.image).any(2).astype(np.float32)  # faces, and the label
+        dropped = save_picture(target, picture, result.image, changed, **settings)
         if mask_target is not None:
             grey = np.rint(result.mask * 255).astype(np.uint8)
             write_image(mask_target, grey, source=source, **settings)
@@ -137,7 +138,7 @@ def unmask_picture(
         source=str(source), target=str(target), profile=options.profile, backend=result.backend,
         encoder=Path(target).suffix[1:].lower(), frames=1, edited_frames=int(any(result.worn)),
         faces=len(result.faces), masked_faces=result.masked, seconds=sum(clock.seconds.values()),
-        stages=clock.seconds, tracks=tracks,
+        stages=clock.seconds, tracks=tracks, dropped=dropped,
     )  # fmt: skip
 
 

@@ -27,11 +27,16 @@ _VIDEOS |= {".ogv", ".vob", ".mxf", ".gif", ".y4m"}
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One input and where its result goes. found: met in a folder, or by a pattern, not named."""
+    """One input and where its result goes.
+
+    found: met in a folder, or by a pattern, not named. mirrored: the result's folder is made if need
+    be.
+    """
 
     source: str
     target: Path
     found: bool = False
+    mirrored: bool = False
 
     @property
     def still(self) -> bool:
@@ -57,7 +62,7 @@ def plan(sources: Sequence[str], output: Path | None, folder: Path | None) -> li
     if folder is None:
         assert output is not None
         return [Job(met[0][0], output)]
-    jobs = [Job(source, folder / name, found) for source, name, found in met]
+    jobs = [Job(source, folder / name, found, True) for source, name, found in met]
     seen: dict[Path, Job] = {}
     for job in jobs:
         other = seen.setdefault(job.target, job)
@@ -89,7 +94,7 @@ def run(
                 yield Failure(job.source, str(job.target), why, "skipped")
                 continue
             try:
-                if len(jobs) > 1:
+                if job.mirrored:
                     _make_folder(job.target.parent)
                 if job.still:
                     yield unmask_picture(
