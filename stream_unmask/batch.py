@@ -1,7 +1,7 @@
 """Many inputs: what is to be done with each, and doing it, whatever becomes of the others."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from glob import glob, has_magic
@@ -29,8 +29,7 @@ _VIDEOS |= {".ogv", ".vob", ".mxf", ".gif", ".y4m"}
 class Job:
     """One input and where its result goes.
 
-    found: met in a folder, or by a pattern, not named. mirrored: the result's folder is made if need
-    be.
+    found: met in a folder, or by a pattern, not named. mirrored: its folder is made where it is not.
     """
 
     source: str
@@ -78,12 +77,14 @@ def run(
     resume: bool = False,
     mask_target: Path | None = None,
     sheet_target: Path | None = None,
+    seal: Callable[[Path], None] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Report | Failure]:
     """What became of each job, in order; one that fails does not keep the others from being done.
 
-    resume: leave alone what is there already. mask_target, sheet_target: of a single job.
-    BackendError if no engine can be opened.
+    resume: leave alone what is there already. mask_target, sheet_target: of a single job. seal:
+    called at last with each output that has an invented face. BackendError if no engine can be
+    opened.
     """
     with ExitStack() as stack:
         # Several share the engines; one opens them itself, once its input has turned out to be one.
@@ -97,15 +98,18 @@ def run(
                 if job.mirrored:
                     _make_folder(job.target.parent)
                 if job.still:
-                    yield unmask_picture(
+                    done = unmask_picture(
                         job.source, job.target, options,
                         mask_target=mask_target, sheet_target=sheet_target, parts=parts,
                     )  # fmt: skip
                 else:
-                    yield unmask_video(
+                    done = unmask_video(
                         job.source, job.target, options, mask_target=mask_target,
                         sheet_target=sheet_target, progress=progress, parts=parts,
                     )  # fmt: skip
+                if seal is not None and done.edited_frames:
+                    seal(job.target)
+                yield done
             except UnmaskError as error:
                 yield Failure(job.source, str(job.target), str(error))
 

@@ -1,9 +1,9 @@
-"""The command line: `stream-unmask INPUT -o OUTPUT`, and `stream-unmask info`."""
+"""The command line: `stream-unmask INPUT -o OUTPUT`, `stream-unmask info` and `verify`."""
 
 import logging
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,8 @@ from stream_unmask.batch import Job, foretold, plan, run
 from stream_unmask.errors import OptionError, OutputError, UnmaskError
 from stream_unmask.models.profile import PORTRAIT
 from stream_unmask.options import Options, seconds
+from stream_unmask.provenance import check_signing, verify
+from stream_unmask.provenance import sign as sign_file
 from stream_unmask.report import Failure, Report, to_json
 from stream_unmask.video.encoder import ENCODERS, Encoding
 from stream_unmask.video.source import Limits
@@ -37,7 +39,8 @@ from stream_unmask.video.writer import STDOUT
 
 _EPILOG = (
     "The faces are invented, not recovered: never use them to identify anyone. "
-    "`stream-unmask info` shows backends, devices and engines."
+    "`stream-unmask info` shows backends, devices and engines; `stream-unmask verify FILE` reads "
+    "back what an output says of itself."
 )
 # Headings of the help.
 _FACES, _CODING, _LIMITS = "Faces and networks", "Coding", "Limits"
@@ -45,6 +48,7 @@ _INTERRUPTED = 130  # what typer makes of Ctrl-C, without a word
 _log = logging.getLogger("stream_unmask")
 _unmask = typer.Typer(add_completion=False)
 _info = typer.Typer(add_completion=False)
+_verify = typer.Typer(add_completion=False)
 
 
 def main() -> None:
@@ -53,6 +57,8 @@ def main() -> None:
     try:
         if arguments[:1] == ["info"]:
             _info(arguments[1:], prog_name="stream-unmask info")
+        if arguments[:1] == ["verify"]:
+            _verify(arguments[1:], prog_name="stream-unmask verify")
         _unmask(arguments or ["--help"], prog_name="stream-unmask")
     except UnmaskError as error:
         _say_error(str(error))
@@ -109,6 +115,18 @@ def unmask(
     label: Annotated[
         bool, typer.Option("--label", help="Draw a visible label.", rich_help_panel=_FACES)
     ] = False,
+    sign: Annotated[
+        bool,
+        typer.Option(
+            "--sign", help="Sign outputs with invented faces (C2PA).", rich_help_panel=_FACES
+        ),
+    ] = False,
+    sign_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file; else made up.", rich_help_panel=_FACES)
+    ] = None,
+    sign_key: Annotated[
+        Path | None, typer.Option(help="PEM file, its key.", rich_help_panel=_FACES)
+    ] = None,
     profile: Annotated[
         str,
         typer.Option(
@@ -207,17 +225,29 @@ def unmask(
     said = Console(stderr=str(output) == STDOUT, highlight=False, soft_wrap=True, markup=False)
     if dry_run:
         sys.exit(_foretell(jobs, options, resume, said))
+    seal = None
+    if sign or sign_certificate is not None or sign_key is not None:
+        seal = _sealer(jobs, profile, sign_certificate, sign_key)
     outcomes: list[Report | Failure] = []
     with _progress(quiet) as progress:
         for outcome in run(
             jobs, options, resume=resume, mask_target=mask_output, sheet_target=preview_sheet,
-            progress=progress,
+            seal=seal, progress=progress,
         ):  # fmt: skip
             outcomes.append(outcome)
             _tell(outcome, said, quiet)
     if report is not None:
         _write_text(report, to_json(outcomes))
     sys.exit(_exit_code(outcomes))
+
+
+def _sealer(
+    jobs: list[Job], profile: str, certificate: Path | None, key: Path | None
+) -> Callable[[Path], None]:
+    """What signs an output; OptionError or OutputError now if that could not be done."""
+    for suffix in {job.target.suffix for job in jobs}:
+        check_signing(next(j.target for j in jobs if j.target.suffix == suffix), certificate, key)
+    return lambda path: sign_file(path, path.name, profile, certificate, key)
 
 
 def _foretell(jobs: list[Job], options: Options, resume: bool, said: Console) -> int:
@@ -302,6 +332,23 @@ def _progress(quiet: bool) -> Iterator[ProgressCallback]:
             bar.update(task, completed=done, total=total, rate=frames / elapsed)
 
         yield show
+
+
+@_verify.command()
+def say_provenance(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A video or a picture.")],
+    trust: Annotated[
+        Path | None, typer.Option(help="PEM file: the authorities whose signers are trusted.")
+    ] = None,
+) -> None:
+    """Says whether FILE claims to hold invented faces, and whether its signature holds.
+
+    Exit code 1 if it does not hold.
+    """
+    found = verify(file, trust)
+    for sentence in found.sentences():
+        print(sentence)
+    raise typer.Exit(found.manifest == "invalid")
 
 
 @_info.command()

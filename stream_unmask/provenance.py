@@ -45,11 +45,21 @@ SIGNABLE = {
 _NAME = "stream-unmask"
 _INSTALL = "pip install 'stream-unmask[provenance]'"
 _SOURCE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+# What a signer's certificate may be for; of itself the library takes the first three only.
+_PURPOSES = (
+    "1.3.6.1.5.5.7.3.4",  # e-mail
+    "1.3.6.1.5.5.7.3.8",  # time stamps
+    "1.3.6.1.5.5.7.3.9",  # the state of certificates
+    "1.3.6.1.5.5.7.3.36",  # documents
+    "1.3.6.1.4.1.311.76.59.1.9",  # C2PA by Microsoft
+    "1.3.6.1.4.1.62558.2.1",  # C2PA
+)
 _SETTINGS: dict[str, Any] = {
     "verify": {"remote_manifest_fetch": False, "ocsp_fetch": False},
     "builder": {"thumbnail": {"enabled": False}},
     # Copies of what is larger wait in a temporary file instead of in memory.
     "core": {"backing_store_memory_threshold_in_mb": 64},
+    "trust": {"trust_config": "\n".join(_PURPOSES)},
 }
 _FILE, _MANIFEST = (f"the {part} was changed after it was signed" for part in ("file", "manifest"))
 _WORDS = {
@@ -155,9 +165,10 @@ def verify(path: Path, anchors: Path | None = None) -> Provenance:
     if c2pa is None:
         missing = f"the package c2pa-python is not installed: {_INSTALL}"
         return Provenance(own is not None, own, "unknown", problems=(missing,))
-    trust = {"trust": {"trust_anchors": _pem(_certificates(anchors)).decode()}} if anchors else {}
+    trusted = {"trust_anchors": _pem(_certificates(anchors)).decode()} if anchors else {}
+    settings = _SETTINGS | {"trust": _SETTINGS["trust"] | trusted}
     try:
-        report = _apart(_read, c2pa, path, _SETTINGS | trust)
+        report = _apart(_read, c2pa, path, settings)
     except c2pa.C2paError as error:
         unread = str(error).startswith(("Remote:", "Other: asset could not be parsed"))
         verdict: Verdict = "unknown" if unread else "invalid"
@@ -333,7 +344,7 @@ def _made_up(owner: EllipticCurvePublicKey) -> Certificate:
 
     issuer = ec.generate_private_key(ec.SECP256R1())
     issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())
-    email = x509.oid.ExtendedKeyUsageOID.EMAIL_PROTECTION
+    purpose = x509.ExtendedKeyUsage([x509.ObjectIdentifier(_PURPOSES[0])])
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -343,10 +354,9 @@ def _made_up(owner: EllipticCurvePublicKey) -> Certificate:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=30 * 365))
-        # What C2PA demands of a signer; of the purposes, e-mail is the one all its readers take.
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        # What C2PA demands of a signer.
         .add_extension(x509.KeyUsage(True, *[False] * 8), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([email]), critical=False)
+        .add_extension(purpose, critical=False)
         .add_extension(issuer_id, critical=False)
         .sign(issuer, hashes.SHA256())
     )

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -25,6 +26,7 @@ from stream_unmask.video.image import read_image, write_image
 OURS = f"stream-unmask {version('stream-unmask')}"
 SUFFIXES = [".mp4", ".mov", ".jpg", ".jpeg", ".png", ".webp", ".PNG"]
 NOBODY = "no known authority vouches for its signer"
+EMAIL, CODE, DOCUMENTS = (f"1.3.6.1.5.5.7.3.{last}" for last in (4, 3, 36))  # uses of certificates
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def authority(tmp_path: Path) -> Callable[..., tuple[Path, Path, Path]]:
         "ed25519": ed25519.Ed25519PrivateKey.generate,
     }
 
-    def certificate(owner: Any, name: str, issuer: Any, top: bool, age: int, mail: bool) -> Any:
+    def certificate(owner: Any, name: str, issuer: Any, top: bool, age: int, use: str) -> Any:
         start = datetime.now(UTC) - timedelta(days=age)
         builder = (
             x509.CertificateBuilder()
@@ -97,17 +99,17 @@ def authority(tmp_path: Path) -> Callable[..., tuple[Path, Path, Path]]:
         )
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())
         builder = builder.add_extension(identifier, False)
-        if mail:
-            purpose = x509.oid.ExtendedKeyUsageOID.EMAIL_PROTECTION
-            builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), False)
+        if use:
+            purposes = x509.ExtendedKeyUsage([x509.ObjectIdentifier(use)])
+            builder = builder.add_extension(purposes, False)
         return builder.sign(issuer, hashes.SHA256())
 
     def write(
-        name: str = "x", kind: str = "es256", password: bytes = b"", age: int = 1, mail: bool = True
+        name: str = "x", kind: str = "es256", password: bytes = b"", age: int = 1, use: str = EMAIL
     ) -> tuple[Path, Path, Path]:
         issuer, owner = keys["es256"](), keys[kind]()
-        top = certificate(issuer, "CN=Town hall", issuer, True, age, False)
-        leaf = certificate(owner, "CN=Ann,O=Smith & Co", issuer, False, age, mail)
+        top = certificate(issuer, "CN=Town hall", issuer, True, age, "")
+        leaf = certificate(owner, "CN=Ann,O=Smith & Co", issuer, False, age, use)
         lock = form.BestAvailableEncryption(password) if password else form.NoEncryption()
         paths = [tmp_path / f"{name}-{what}.pem" for what in ("top", "chain", "key")]
         top_pem, leaf_pem = (each.public_bytes(form.Encoding.PEM) for each in (top, leaf))
@@ -144,6 +146,7 @@ def test_what_the_manifest_says(tmp_path: Path, c2pa: Any) -> None:
     assert manifest["claim_version"] == 2
     assert manifest["signature_info"]["alg"] == "Es256"
     assert "time" not in manifest["signature_info"]  # no time stamp
+    assert "thumbnail" not in manifest
     assert (created["action"], edited["action"]) == ("c2pa.created", "c2pa.edited")
     assert created["digitalSourceType"].endswith(composite)
     assert edited["digitalSourceType"].endswith(composite)
@@ -240,6 +243,15 @@ def test_own_certificates(tmp_path: Path, kind: str, c2pa: Any, authority: Any) 
         verify(path, key)
 
 
+@pytest.mark.parametrize("use", [DOCUMENTS, "1.3.6.1.4.1.311.76.59.1.9", "1.3.6.1.4.1.62558.2.1"])
+def test_uses_of_certificates(tmp_path: Path, use: str, c2pa: Any, authority: Any) -> None:
+    top, chain, key = authority(use=use)
+    path = make(tmp_path / "out.png")
+    sign(path, "A walk", "portrait", chain, key)
+    assert verify(path).manifest == "untrusted"
+    assert verify(path, top).manifest == "valid"
+
+
 @pytest.mark.parametrize(
     ("certificate", "key", "sentence"),
     [
@@ -254,6 +266,7 @@ def test_own_certificates(tmp_path: Path, kind: str, c2pa: Any, authority: Any) 
         ("a-top", "a-key", "a-key.pem is not the key of .*a-top.pem"),
         ("old-chain", "old-key", "old-chain.pem can't sign .*not valid at time of signing"),
         ("bare-chain", "bare-key", "bare-chain.pem can't sign .*certificate is invalid"),
+        ("code-chain", "code-key", r"certificate is invalid\)\.$"),
     ],
 )
 def test_bad_certificates_are_refused(
@@ -261,7 +274,8 @@ def test_bad_certificates_are_refused(
     c2pa: Any, authority: Any,
 ) -> None:  # fmt: skip
     for name, settings in {
-        "a": {}, "b": {}, "locked": {"password": b"x"}, "old": {"age": 60}, "bare": {"mail": False},
+        "a": {}, "b": {}, "locked": {"password": b"x"}, "old": {"age": 60}, "bare": {"use": ""},
+        "code": {"use": CODE},
     }.items():  # fmt: skip
         authority(name, **settings)
     path = make(tmp_path / "out.png")
@@ -290,12 +304,20 @@ def test_what_can_be_signed_is_not_refused(tmp_path: Path, suffix: str, c2pa: An
     assert not [*tmp_path.iterdir()]
 
 
-def fail_to_write(_: Any, source: Any, target: Any, *rest: Any) -> None:
-    target.write(b"half of it")
-    raise OSError(errno.ENOSPC, "No space left on device")
+def failing_with(error: Exception) -> Callable[..., None]:
+    def fail(_: Any, source: Any, target: Any, *rest: Any) -> None:
+        target.write(b"half of it")
+        raise error
+
+    return fail
 
 
-@pytest.mark.parametrize("where", ["library", "writing", "reading back", "unreadable", "name"])
+REFUSAL = "Verify: it failed:\n  code: why (self#jumbf=/c2pa/urn:1/c2pa.signature)"
+
+
+@pytest.mark.parametrize(
+    "where", ["library", "checks", "writing", "reading back", "unreadable", "name"]
+)
 def test_a_failure_leaves_the_file_as_it_was(
     tmp_path: Path, where: str, c2pa: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,19 +329,25 @@ def test_a_failure_leaves_the_file_as_it_was(
     def refuse(*_: Any) -> None:
         raise (InputError if where == "unreadable" else OutputError)("It is cut short.")
 
-    if where == "writing":  # the check beforehand signs as well, so that it must not fail
+    if where in ("checks", "writing"):  # the check beforehand signs, too: it must not fail
         monkeypatch.setattr(provenance, "check_signing", lambda *_: None)
-        monkeypatch.setattr(provenance, "_seal", fail_to_write)
+        error = OSError(errno.ENOSPC, "No space") if where == "writing" else c2pa.C2paError(REFUSAL)
+        monkeypatch.setattr(provenance, "_seal", failing_with(error))
     if where == "reading back":
         bad = Provenance(True, None, "invalid", problems=("it was changed",))
         monkeypatch.setattr(provenance, "verify", lambda _: bad)
     if where in ("unreadable", "name"):
         monkeypatch.setattr(provenance, "verify" if where == "unreadable" else "publish", refuse)
-    with pytest.raises(OutputError) as error:
+    why = {
+        "checks": "it failed: code: why",
+        "writing": "No space",
+        "reading back": "it was changed",
+    }
+    with pytest.raises(OutputError) as raised:
         sign(path, "A walk", "portrait")
-    assert "\n" not in str(error.value)
-    if where == "writing":
-        assert str(error.value) == f"{path} can't be signed (No space left on device)."
+    assert "\n" not in str(raised.value)
+    if where in why:
+        assert str(raised.value) == f"{path} can't be signed ({why[where]})."
     assert path.read_bytes() == before
     assert [*tmp_path.iterdir()] == [path]
 
@@ -341,10 +369,15 @@ def test_a_missing_file_can_not_be_signed(tmp_path: Path, c2pa: Any) -> None:
 
 
 class Interrupting(io.FileIO):
-    """A file in which somebody presses Ctrl-C while it is read."""
+    """A file in which somebody presses Ctrl-C, once, while it is read."""
+
+    pressed = False
 
     def readinto(self, buffer: Any) -> int:
-        signal.raise_signal(signal.SIGINT)
+        if not self.pressed:
+            self.pressed = True
+            time.sleep(0.1)  # the main thread is surely waiting by then
+            signal.raise_signal(signal.SIGINT)
         return super().readinto(buffer) or 0
 
 
@@ -446,18 +479,23 @@ def test_formats_without_a_place_for_a_manifest(tmp_path: Path, suffix: str) -> 
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".jpg"])
-def test_names_do_not_matter(tmp_path: Path, suffix: str, c2pa: Any) -> None:
+def test_names_do_not_matter(
+    tmp_path: Path, suffix: str, c2pa: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = make(tmp_path / f"out{suffix}")
     sign(path, "A walk", "portrait")
-    other = path.rename(tmp_path / "-")
-    found = verify(other)
-    assert (found.mark, found.manifest) == (mark(), "untrusted")
+    monkeypatch.chdir(tmp_path)
+    for name in ("-", "copy.txt", "copy.avi"):
+        path = path.rename(name)
+        found = verify(path)
+        assert (found.mark, found.manifest) == (mark(), "untrusted")
 
 
 def test_marks_of_other_versions_and_beside_other_tags(tmp_path: Path) -> None:
     newer = mark().replace(version("stream-unmask"), "12.0.1rc3")
     path = make(tmp_path / "out.mp4", title="Box", comment=f"{newer}\nA holiday")
     assert verify(path).mark == newer
+    assert verify(make(tmp_path / "out.jpg", comment=f"Box {newer}")).mark == newer
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".jpg"])
