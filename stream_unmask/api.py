@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stream_unmask.errors import OptionError, OutputError
+from stream_unmask.errors import EmptyWindowError, OptionError, OutputError
 from stream_unmask.faces.crop import cut
 from stream_unmask.label import label_patch, mark
 from stream_unmask.options import Options
@@ -35,6 +35,7 @@ from stream_unmask.types import Crop, Face, Image, Mask
 from stream_unmask.video.frame import Frame, from_rgb, to_rgb
 from stream_unmask.video.image import SUFFIXES, open_picture, save_picture, write_image
 from stream_unmask.video.reader import Reader
+from stream_unmask.video.segments import Segments
 from stream_unmask.video.target import claim
 from stream_unmask.video.writer import Writer
 
@@ -149,76 +150,14 @@ def claim_picture(target: Path, source: str, overwrite: bool) -> None:
     claim(target, Path(source), overwrite)
 
 
-def unmask_video(
-    source: str | Path,
-    target: str | Path,
-    options: Options | None = None,
-    *,
-    mask_target: str | Path | None = None,
-    sheet_target: str | Path | None = None,
-    progress: Progress | None = None,
-    parts: Parts | None = None,
-) -> Report:
-    """What was done: `target` holds the video of `source` with masks painted over.
-
-    source: a file, a URL, a sequence of pictures (frame_%04d.png) or `-`; target: a file, or `-`.
-    Audio and other streams are copied, times are kept. mask_target: a video of the map, white where
-    a face was invented. sheet_target: a picture with before, map and after at a few times.
-    progress(done, total) is called with seconds of video. parts: engines that are open already. On
-    an UnmaskError, as on any other, nothing is left under the targets' names.
-    """
-    options = options or Options()
-    begin, run = time.perf_counter(), _Run(Clock())
-    with ExitStack() as stack:
-        reader = stack.enter_context(open_reader(source, options))
-        total = None if reader.duration is None else float(reader.duration)
-        if sheet_target is not None:
-            claim_picture(Path(sheet_target), reader.source, options.overwrite)
-            run.sheet = PreviewSheet(total)
-        writer = stack.enter_context(_writer(target, reader, options))
-        if mask_target is not None:
-            run.maps = stack.enter_context(_writer(mask_target, reader, options, carry=False))
-        parts = parts or stack.enter_context(open_parts(options))
-        frames = stack.enter_context(prefetch(run.clock.each("decode", reader), _AHEAD))
-
-        def encode(frame: Frame) -> None:
-            with run.clock("encode"):
-                writer.write(frame)
-
-        write = stack.enter_context(background(encode, _AHEAD))
-        for composed in unmask_frames(frames, parts, options, run.clock):
-            seconds = float(composed.frame.seconds or 0)
-            run.note(composed, seconds)
-            write(composed.frame)  # last: the encoder's thread stamps the picture with its own time
-            if progress is not None:
-                progress(seconds, total)
-    picture = run.sheet.image() if run.sheet is not None else None
-    if sheet_target is not None and picture is not None:
-        write_image(sheet_target, picture, mark=mark(), overwrite=options.overwrite)
-    elif sheet_target is not None:
-        reader.warnings.append("The video is too short for a preview sheet.")
-    return Report(
-        source=reader.source, target=str(target), profile=options.profile, backend=parts.backend,
-        encoder=writer.encoder, frames=writer.frames, edited_frames=run.edited, faces=run.faces,
-        masked_faces=run.masked, seconds=time.perf_counter() - begin, stages=run.clock.seconds,
-        tracks=run.tracks, carried=tuple(writer.carried),
-        dropped=tuple(writer.dropped), warnings=tuple(reader.warnings), damaged=reader.damaged,
-    )  # fmt: skip
-
-
-def open_reader(source: str | Path, options: Options) -> Reader:
-    """The opened input; InputError if it can't be."""
-    rate = Fraction(options.rate).limit_denominator(1001)
-    return Reader(source, options.start, options.end, rate=rate, limits=options.limits)
-
-
 @dataclass(slots=True)
-class _Run:
+class Run:
     """What is gathered beside the video itself."""
 
-    clock: Clock
+    clock: Clock = field(default_factory=Clock)
     sheet: PreviewSheet | None = None
     maps: Writer | None = None
+    frames: int = 0
     edited: int = 0
     faces: int = 0
     masked: int = 0
@@ -226,6 +165,7 @@ class _Run:
 
     def note(self, composed: Composed, seconds: float) -> None:
         """Counts a finished frame and adds it to the map's video and the sheet."""
+        self.frames += 1
         self.edited += bool(composed.patches)
         self.masked += len(composed.patches)
         for crop in composed.scene.crops:
@@ -249,8 +189,104 @@ class _Run:
             track.skipped[why] = track.skipped.get(why, 0) + 1
 
 
-def _writer(target: str | Path, reader: Reader, options: Options, *, carry: bool = True) -> Writer:
+def unmask_video(
+    source: str | Path,
+    target: str | Path,
+    options: Options | None = None,
+    *,
+    mask_target: str | Path | None = None,
+    sheet_target: str | Path | None = None,
+    progress: Progress | None = None,
+    parts: Parts | None = None,
+) -> Report:
+    """What was done: `target` holds the video of `source` with masks painted over.
+
+    source: a file, a URL, a sequence of pictures (frame_%04d.png) or `-`; target: a file, or `-`.
+    Audio and other streams are copied, times are kept. mask_target: a video of the map, white where
+    a face was invented. sheet_target: a picture with before, map and after at a few times.
+    progress(done, total) is called with seconds of video. parts: engines that are open already. On
+    an UnmaskError, as on any other, nothing is left under the targets' names.
+    """
+    options = options or Options()
+    begin, run = time.perf_counter(), Run()
+    with ExitStack() as stack:
+        reader = stack.enter_context(open_reader(source, options))
+        total = None if reader.duration is None else float(reader.duration)
+        if sheet_target is not None:
+            claim_picture(Path(sheet_target), reader.source, options.overwrite)
+            run.sheet = PreviewSheet(total)
+        writer = stack.enter_context(open_writer(target, reader, options))
+        if mask_target is not None:
+            maps = open_writer(mask_target, reader, options, carry=False)
+            run.maps = stack.enter_context(maps)
+        parts = parts or stack.enter_context(open_parts(options))
+        flow(reader, writer, parts, options, run, progress=progress)
+    picture = run.sheet.image() if run.sheet is not None else None
+    if sheet_target is not None and picture is not None:
+        write_image(sheet_target, picture, mark=mark(), overwrite=options.overwrite)
+    elif sheet_target is not None:
+        reader.warnings.append("The video is too short for a preview sheet.")
+    return Report(
+        source=reader.source, target=str(target), profile=options.profile, backend=parts.backend,
+        encoder=writer.encoder, frames=writer.frames, edited_frames=run.edited, faces=run.faces,
+        masked_faces=run.masked, seconds=time.perf_counter() - begin, stages=run.clock.seconds,
+        tracks=run.tracks, carried=tuple(writer.carried), dropped=tuple(writer.dropped),
+        warnings=tuple(reader.warnings), damaged=reader.damaged,
+    )  # fmt: skip
+
+
+def flow(
+    reader: Reader,
+    writer: Writer,
+    parts: Parts,
+    options: Options,
+    run: Run,
+    *,
+    since: Fraction | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Nothing comes back; all frames have gone from the reader through the engines to the writer.
+
+    since: the instant before which frames are only looked at. EmptyWindowError if there is none
+    from then on.
+    """
+    total = None if reader.duration is None else float(reader.duration)
+    with ExitStack() as stack:
+        frames = stack.enter_context(prefetch(run.clock.each("decode", reader), _AHEAD))
+
+        def encode(frame: Frame) -> None:
+            with run.clock("encode"):
+                writer.write(frame)
+
+        write = stack.enter_context(background(encode, _AHEAD))
+        for composed in unmask_frames(frames, parts, options, run.clock):
+            time = composed.frame.seconds or Fraction(0)
+            if since is None or time >= since:
+                run.note(composed, float(time))
+                write(composed.frame)  # last: the encoder's thread stamps it with its own time
+            if progress is not None:
+                progress(float(time), total)
+        if not run.frames:
+            raise EmptyWindowError(f"{reader.source} has no frame between the given start and end.")
+
+
+def open_reader(source: str | Path, options: Options) -> Reader:
+    """The opened input; InputError if it can't be."""
+    rate = Fraction(options.rate).limit_denominator(1001)
+    return Reader(source, options.start, options.end, rate=rate, limits=options.limits)
+
+
+def open_writer(
+    target: str | Path,
+    reader: Reader,
+    options: Options,
+    *,
+    carry: bool = True,
+    segments: Segments | None = None,
+) -> Writer:
+    """The opened output for what the reader reads; OutputError if it can't be written."""
     return Writer(
         target, reader, encoding=options.encoding, overwrite=options.overwrite,
         keep_partial=options.keep_partial, metadata={"comment": mark()}, carry=carry,
+        segments=segments,
     )  # fmt: skip

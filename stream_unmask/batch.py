@@ -14,6 +14,7 @@ from stream_unmask.options import Options
 from stream_unmask.pipeline import open_parts
 from stream_unmask.provenance import verify
 from stream_unmask.report import Failure, Report
+from stream_unmask.resume import unmask_resumably
 from stream_unmask.video.encoder import FORMATS
 from stream_unmask.video.image import SUFFIXES, open_picture
 from stream_unmask.video.source import STDIN, is_url, numbered
@@ -29,7 +30,7 @@ _VIDEOS |= {".ogv", ".vob", ".mxf", ".gif", ".y4m"}
 class Job:
     """One input and where its result goes.
 
-    found: met in a folder, or by a pattern, not named. mirrored: its folder is made where it is not.
+    found: met in a folder, or by a pattern, not named. mirrored: the target's folder may be new.
     """
 
     source: str
@@ -74,7 +75,6 @@ def run(
     jobs: Sequence[Job],
     options: Options,
     *,
-    resume: bool = False,
     mask_target: Path | None = None,
     sheet_target: Path | None = None,
     seal: Callable[[Path], None] | None = None,
@@ -82,15 +82,14 @@ def run(
 ) -> Iterator[Report | Failure]:
     """What became of each job, in order; one that fails does not keep the others from being done.
 
-    resume: leave alone what is there already. mask_target, sheet_target: of a single job. seal:
-    called at last with each output that has an invented face. BackendError if no engine can be
-    opened.
+    mask_target, sheet_target: of a single job. seal: called at last with each output that has an
+    invented face. BackendError if no engine can be opened.
     """
     with ExitStack() as stack:
         # Several share the engines; one opens them itself, once its input has turned out to be one.
         parts = stack.enter_context(open_parts(options)) if len(jobs) > 1 else None
         for job in jobs:
-            why = _needless(job, resume)
+            why = _needless(job, options.resume)
             if why is not None:
                 yield Failure(job.source, str(job.target), why, "skipped")
                 continue
@@ -102,6 +101,14 @@ def run(
                         job.source, job.target, options,
                         mask_target=mask_target, sheet_target=sheet_target, parts=parts,
                     )  # fmt: skip
+                elif options.resume and Path(job.source).is_file():
+                    if mask_target is not None or sheet_target is not None:
+                        raise OptionError(
+                            "--resume works in segments, without --mask-output or --preview-sheet."
+                        )
+                    done = unmask_resumably(
+                        job.source, job.target, options, progress=progress, parts=parts
+                    )
                 else:
                     done = unmask_video(
                         job.source, job.target, options, mask_target=mask_target,
@@ -114,9 +121,9 @@ def run(
                 yield Failure(job.source, str(job.target), str(error))
 
 
-def foretold(job: Job, options: Options, resume: bool = False) -> str:
+def foretold(job: Job, options: Options) -> str:
     """What would happen to a job, in a sentence; UnmaskError with the reason if nothing would."""
-    why = _needless(job, resume)
+    why = _needless(job, options.resume)
     if why is not None:
         return f"{job.source}: skipped, {why}"
     if job.target.parent.is_dir():

@@ -105,7 +105,9 @@ def unmask(
     ] = None,
     rate: Annotated[float, typer.Option(help="Pictures a second, of a sequence.")] = 25.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace outputs.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Leave finished outputs alone.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where an interrupted run left off.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would happen to each input.")
     ] = False,
@@ -212,7 +214,7 @@ def unmask(
         limits=Limits(max_pixels, hours=max_hours, errors=max_errors, timeout=timeout,
                       playlists=allow_playlists),
         start=start, end=end, rate=rate, label=label, overwrite=overwrite,
-        keep_partial=keep_partial,
+        keep_partial=keep_partial, resume=resume,
     )  # fmt: skip
     jobs = plan(sources, output, output_dir)
     extras = [path for path in (mask_output, preview_sheet, report) if path is not None]
@@ -224,14 +226,14 @@ def unmask(
     # What is said goes where the picture does not.
     said = Console(stderr=str(output) == STDOUT, highlight=False, soft_wrap=True, markup=False)
     if dry_run:
-        sys.exit(_foretell(jobs, options, resume, said))
+        sys.exit(_foretell(jobs, options, said))
     seal = None
     if sign or sign_certificate is not None or sign_key is not None:
         seal = _sealer(jobs, profile, sign_certificate, sign_key)
     outcomes: list[Report | Failure] = []
     with _progress(quiet) as progress:
         for outcome in run(
-            jobs, options, resume=resume, mask_target=mask_output, sheet_target=preview_sheet,
+            jobs, options, mask_target=mask_output, sheet_target=preview_sheet,
             seal=seal, progress=progress,
         ):  # fmt: skip
             outcomes.append(outcome)
@@ -250,12 +252,12 @@ def _sealer(
     return lambda path: sign_file(path, path.name, profile, certificate, key)
 
 
-def _foretell(jobs: list[Job], options: Options, resume: bool, said: Console) -> int:
+def _foretell(jobs: list[Job], options: Options, said: Console) -> int:
     """The exit code that the jobs would have, as far as can be known; prints what would happen."""
     failures = 0
     for job in jobs:
         try:
-            said.print(foretold(job, options, resume))
+            said.print(foretold(job, options))
         except UnmaskError as error:
             failures += 1
             _say_error(str(error))

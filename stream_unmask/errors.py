@@ -2,6 +2,7 @@
 
 UnmaskError
 ├── InputError      the input can't be read: missing, not a video, damaged, no picture in it
+│   └── EmptyWindowError    there is no frame between the given start and end
 ├── OutputError     the output can't be written: exists, folder missing, codec refuses, disk full
 ├── OptionError     an option has a value that makes no sense
 └── BackendError    no backend could open an engine, or an engine file is missing or altered
@@ -17,6 +18,10 @@ class UnmaskError(Exception):
 
 class InputError(UnmaskError):
     """The input can't be used."""
+
+
+class EmptyWindowError(InputError):
+    """There is no frame between the given start and end."""
 
 
 class OutputError(UnmaskError):

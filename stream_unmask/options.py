@@ -24,7 +24,8 @@ class Options:
     an input may ask for. start, end: seconds of the input between which to work. rate: pictures a
     second of an input that is a sequence of pictures. label: draw a visible mark on frames with an
     invented face. overwrite: replace what has the output's name. keep_partial: what was done before
-    an error stays, playable, under NAME.part.EXT.
+    an error stays, playable, under NAME.part.EXT. resume: leave finished outputs alone, and work in
+    segments that are kept under NAME.part, for a later run to go on from.
     """
 
     profile: str = PORTRAIT.name
@@ -43,6 +44,7 @@ class Options:
     label: bool = False
     overwrite: bool = False
     keep_partial: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch", "window", "every"):

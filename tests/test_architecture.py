@@ -40,8 +40,12 @@ MAY_IMPORT = {
         *("options", "report", "types", "errors"),
     },
     "provenance": {"label", "video", "errors"},  # what a file says of itself, signed or not
+    "resume": {"api", "pipeline", "video", "options", "report", "errors"},  # long ones, in segments
     # many inputs
-    "batch": {"api", "pipeline", "provenance", "video", "options", "report", "errors"},
+    "batch": {
+        *("api", "pipeline", "provenance", "resume", "video"),
+        *("options", "report", "errors"),
+    },
     "__init__": {"api", "errors", "options", "report", "types", "video"},
     "cli": {
         *("api", "batch", "backends", "models", "provenance", "video"),

@@ -198,6 +198,14 @@ def test_a_manifest_that_is_broken_does_not_hold(tmp_path: Path, c2pa: Any) -> N
     assert "\n" not in "".join(found.problems)
 
 
+def test_each_problem_is_named_once(tmp_path: Path, c2pa: Any) -> None:
+    path = make(tmp_path / "out.mp4")
+    sign(path, "A walk", "portrait")
+    change(path, b"portrait", b"portrais")
+    change(path, b"self-made certificate", b"Town hall certificate")
+    assert verify(path).problems == ("the manifest was changed after it was signed", NOBODY)
+
+
 def test_a_remuxed_file_has_lost_its_manifest(tmp_path: Path, c2pa: Any) -> None:
     path, copy = make(tmp_path / "out.mp4"), tmp_path / "copy.mp4"
     sign(path, "A walk", "portrait")

@@ -1,5 +1,6 @@
 """The choice of an encoder and its settings, from a picture and wishes to an opened stream."""
 
+import os
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -47,6 +48,8 @@ _LOSSLESS = {
     "libvpx-vp9": {"lossless": "1"},
     "ffv1": {},
 }
+# What x264's assembler computes for this differs from run to run (core 165, AVX-512).
+_REPEATABLE = {"libx264": {"x264-params": "mbtree=0"}}
 _QUALITY_OPTIONS = ("crf", "cq", "qp", "global_quality")
 _PRESET_OPTIONS = ("preset", "cpu-used")
 # Formats with the same samples under another name.
@@ -69,7 +72,7 @@ class Encoding:
     codec: a format (h264, hevc, vp9, av1, ffv1) or an FFmpeg encoder's name; else the source's own,
     where there is an encoder for it and the container takes it. quality: crf, cq or qp, as the
     encoder calls it. preset: its speed. pixel_format: FFmpeg's name. lossless: samples come back
-    as they were.
+    as they were. repeatable: the same pictures give the same bytes.
     """
 
     codec: str | None = None
@@ -77,6 +80,7 @@ class Encoding:
     preset: str | None = None
     pixel_format: str | None = None
     lossless: bool = False
+    repeatable: bool = False
 
 
 def add_encoder(
@@ -92,6 +96,8 @@ def add_encoder(
     name = _encoder(container.format.name, encoding, source_codec, picture)
     codec = _codec(name)
     pixel_format = _pixel_format(codec, encoding, picture)
+    if name == "libsvtav1":  # which tells its life on standard error, and hears on nothing else
+        os.environ.setdefault("SVT_LOG", "1")
     try:
         new = container.add_stream(
             name, rate=rate, time_base=time_base, width=picture.width, height=picture.height
@@ -178,6 +184,8 @@ def _options(
     if encoding.lossless:
         options = {key: value for key, value in options.items() if key not in _QUALITY_OPTIONS}
         options = _joined(options, _LOSSLESS[name])
+    if encoding.repeatable:
+        options = _joined(options, _REPEATABLE.get(name, {}))
     wishes = (
         ("quality", encoding.quality, _QUALITY_OPTIONS),
         ("speed", encoding.preset, _PRESET_OPTIONS),

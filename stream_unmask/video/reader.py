@@ -19,7 +19,7 @@ from av.error import EOFError as EndOfStream
 from av.error import FFmpegError
 from av.stream import Stream
 
-from stream_unmask.errors import InputError
+from stream_unmask.errors import EmptyWindowError, InputError
 from stream_unmask.video.frame import Frame, display_matrix, orientation
 from stream_unmask.video.source import (
     USUAL_RATE,
@@ -56,7 +56,8 @@ class Reader:
     first: the first picture, already decoded; format, colour and orientation are known only then.
     width, height: upright. display_matrix: what makes it so, None if nothing does.
     duration: seconds that will come, None if unknown. frame_rate: a guess, for progress only.
-    zero: the instant that became 0, in seconds on the file's own clock; 0 without `start`.
+    clock: the instant from which start and end count, in seconds on the file's own clock; zero: the
+    one that became 0; 0 without `start`.
     trailing: after the iteration, the packets that came after the last frame.
     damaged, warnings: after the iteration, how many packets could not be decoded, and sentences.
     """
@@ -125,9 +126,9 @@ class Reader:
 
     def _trim(self, start: Fraction | float | None, end: Fraction | float | None) -> None:
         """Turn the wishes into the window [begin, end) on the file's own clock, and go there."""
-        clock = Fraction(self._container.start_time or 0, av.time_base)
-        self._begin = clock + _exact(start) if start else None
-        self._end = None if end is None else clock + _exact(end)
+        self.clock = Fraction(self._container.start_time or 0, av.time_base)
+        self._begin = self.clock + _exact(start) if start else None
+        self._end = None if end is None else self.clock + _exact(end)
         if self._end is None and (missing := missing_bytes(self.source, self._container)):
             raise InputError(f"{self.source} is cut short: {missing} bytes are missing at its end.")
         if self._begin is not None:
@@ -146,19 +147,19 @@ class Reader:
         self._frames = self._decoded()
         frame = next(self._frames, None)
         if frame is None:
-            raise InputError(self._why_no_frame())
+            raise self._why_no_frame()
         self._iterator = chain([frame], self._frames)
         self.first = frame.picture
         self.display_matrix = display_matrix(self.first)
         size = (self.first.width, self.first.height)
         self.width, self.height = size[::-1] if orientation(self.first).transposed else size
 
-    def _why_no_frame(self) -> str:
+    def _why_no_frame(self) -> InputError:
         if self._encrypted:
-            return f"{self.source} is encrypted."
+            return InputError(f"{self.source} is encrypted.")
         if self._last is not None:
-            return f"{self.source} has no frame between the given start and end."
-        return f"{self.source} has no picture that can be decoded."
+            return EmptyWindowError(f"{self.source} has no frame between the given start and end.")
+        return InputError(f"{self.source} has no picture that can be decoded.")
 
     def _decoded(self) -> Generator[Frame, None, None]:
         waiting: list[av.Packet[Any]] = []

@@ -15,11 +15,13 @@ from av.codec.context import Flags
 from av.container import OutputContainer
 from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.stream import Discard, Stream
+from av.video.stream import VideoStream
 
 from stream_unmask.errors import OutputError
 from stream_unmask.video.encoder import FORMATS, Encoding, add_encoder
 from stream_unmask.video.frame import Frame, converted
 from stream_unmask.video.reader import Reader
+from stream_unmask.video.segments import Segments
 from stream_unmask.video.source import described, is_url
 from stream_unmask.video.target import claim, publish
 
@@ -39,6 +41,7 @@ _STALE = {"encoder", "major_brand", "minor_version", "compatible_brands", "durat
 _STALE |= {"bps", "number_of_frames", "number_of_bytes", "rotate"}
 # An encoded sound begins with a run-up of up to this long before 0, which players drop.
 _RUN_UP = Fraction(3, 20)
+_REORDERED = 16  # ticks; more than packets that come before the picture that is shown first
 _COARSE = Fraction(1, 500)  # Matroska counts in milliseconds
 STDOUT = "-"
 
@@ -50,10 +53,12 @@ class Writer:
     exception, Ctrl-C too, removes it, or with `keep_partial` leaves it playable as NAME.part.EXT.
     target: a file, or `-` for Matroska on the standard output. encoding: how the picture is.
     metadata: tags to add, before a tag of the same name that the input has. carry: False leaves out
-    all but the picture. Raises OutputError.
+    all but the picture. segments: the picture, encoded already: a packet of it is written for each
+    frame. Raises OutputError.
 
     dropped: one phrase for each stream that the container can't take. carried: for each that is
     copied. encoder: the name of the one that is used. frames: how many were written.
+    shift: by how many seconds all was moved, so that nothing begins before 0.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class Writer:
         keep_partial: bool = False,
         metadata: Mapping[str, str] | None = None,
         carry: bool = True,
+        segments: Segments | None = None,
     ) -> None:
         self.target = Path(target)
         self._live = str(target) == STDOUT
@@ -75,11 +81,13 @@ class Writer:
         self.dropped: list[str] = []
         self.carried: list[str] = []
         self._keep_partial = keep_partial
+        self._segments = segments
         self.frames = 0
         self._reader = reader
         self._carry = carry
-        self._shift: Fraction | None = None
+        self.shift = Fraction(0)
         self._last: dict[int, int] = {}  # by output stream: its last time stamp
+        self._frontier: int | None = None  # up to where the copied picture is decoded
         source = None if is_url(reader.source) else Path(reader.source)
         self._part = None if self._live else claim(self.target, source, overwrite)
         try:
@@ -116,11 +124,14 @@ class Writer:
         if isinstance(frame, av.VideoFrame):
             frame = Frame(frame)
         with self._errors():
-            if self._shift is None:
-                self._shift = _headroom(frame)
+            if not self.frames:
+                self.shift = _headroom(frame)
                 self._container.set_chapters(self._chapters() if self._carry else [])
             self._load(frame.passengers)
-            self._encode(frame.picture)
+            if self._segments is None:
+                self._encode(frame.picture)
+            else:
+                self._copy()
         self.frames += 1
 
     def _open(self, name: str, encoding: Encoding, metadata: Mapping[str, str]) -> None:
@@ -144,32 +155,36 @@ class Writer:
         self._routes: dict[int, Stream] = {}  # input stream -> output stream
         for stream in reader.streams:
             if stream.index == reader.video.index:
-                self._video = add_encoder(
-                    self._container,
-                    encoding,
-                    reader.codec,
-                    reader.first,
-                    reader.frame_rate,
-                    reader.time_base,
-                    reader.sample_aspect_ratio,
-                )
+                self._video = self._add_picture(encoding)
                 self._describe(self._video, stream)
             elif self._carry:
                 self._add_copy(stream)
         self._video.set_display_matrix(reader.display_matrix)
-        in_stream = self._video.codec_context.codec.canonical_name in {"h264", "hevc"}
+        self._container.metadata.update(tags)
+
+    def _add_picture(self, encoding: Encoding) -> VideoStream:
+        """Make room for the picture, and say what of it is lost."""
+        reader = self._reader
+        if self._segments is not None:
+            self.encoder = self._segments.encoder
+            self._packets = self._segments.packets()
+            return self._container.add_stream_from_template(self._segments.stream, opaque=True)
+        video = add_encoder(
+            self._container, encoding, reader.codec, reader.first, reader.frame_rate,
+            reader.time_base, reader.sample_aspect_ratio,
+        )  # fmt: skip
+        context = video.codec_context
+        self.encoder = context.name
         if (
             (reader.sample_aspect_ratio or 1) != 1
-            and name in {"matroska", "webm"}
-            and not in_stream
+            and self._container.format.name in {"matroska", "webm"}
+            and context.codec.canonical_name not in {"h264", "hevc"}  # they have it in the stream
         ):
             # PyAV sets it in the encoder only, and these containers have it from elsewhere.
             self.dropped.append(f"the pixels' aspect ratio: not possible in {self.target.suffix}")
-        context = self._video.codec_context
-        self.encoder = context.name
         if reader.first.interlaced_frame and not context.flags & Flags.interlaced_dct:
             self.dropped.append(f"that the picture is interlaced: not possible with {context.name}")
-        self._container.metadata.update(tags)
+        return video
 
     def _add_copy(self, stream: Stream) -> None:
         """Make room for a stream that is copied, or say why it is dropped."""
@@ -201,7 +216,7 @@ class Writer:
         moved: list[Chapter] = []
         for chapter in self._reader.chapters:
             base = chapter["time_base"] or Fraction(1, av.time_base)
-            shift = round(((self._shift or 0) - self._reader.zero) / base)
+            shift = round((self.shift - self._reader.zero) / base)
             start, end = max(chapter["start"] + shift, 0), chapter["end"] + shift
             if end > start:
                 moved.append({**chapter, "start": start, "end": end})
@@ -213,7 +228,7 @@ class Writer:
             route = self._routes.get(packet.stream_index)
             if route is None:
                 continue
-            shift = round((self._shift or 0) / packet.time_base)
+            shift = round(self.shift / packet.time_base)
             last = self._last.get(route.index)
             dts = packet.pts if packet.dts is None else packet.dts
             dts = (last or 0) + (packet.duration or 1) if dts is None else dts + shift
@@ -238,7 +253,7 @@ class Writer:
             picture = converted(picture, context.pix_fmt or "yuv420p", *size)
         pts, kind = picture.pts, picture.pict_type
         last = self._last.get(self._video.index)
-        moved = (pts or 0) + round((self._shift or 0) / self._reader.time_base)
+        moved = (pts or 0) + round(self.shift / self._reader.time_base)
         picture.pts = moved if last is None else max(moved, last + 1)
         picture.pict_type = 0  # x264 would obey the source's choice of key frames
         self._last[self._video.index] = picture.pts
@@ -247,24 +262,50 @@ class Writer:
         finally:
             picture.pts, picture.pict_type = pts, kind
 
+    def _copy(self) -> None:
+        """Write the next packet of the picture that was encoded before."""
+        packet, zero = next(self._packets, (None, Fraction(0)))
+        if packet is None or packet.pts is None:
+            raise OutputError(f"{self.target}: what was kept of an earlier run is incomplete.")
+        base = self._reader.time_base
+        move = zero - self._reader.zero + self.shift
+        pts = round((packet.pts * packet.time_base + move) / base)
+        # Of the first packets Matroska keeps no time of decoding: it is before all others. Where
+        # two segments meet, these times may overlap.
+        dts = pts - _REORDERED
+        if packet.dts is not None:
+            dts = round((packet.dts * packet.time_base + move) / base)
+        elif self._frontier is not None:
+            dts = self._frontier + 1
+        if self._frontier is not None:
+            dts = max(dts, self._frontier + 1)
+        self._frontier = dts
+        packet.time_base, packet.pts, packet.dts = base, max(pts, dts), dts
+        packet.stream = self._video
+        index = self._video.index
+        self._last[index] = max(self._last.get(index, packet.pts), packet.pts)
+        self._container.mux_one(packet)
+
     def _finish(self) -> None:
         if not self.frames:
             raise OutputError(f"{self.target} got no frame.")
         with self._errors():
             self._load(self._reader.trailing)
-            self._container.mux(self._video.encode(None))
+            if self._segments is None:
+                self._container.mux(self._video.encode(None))
+            index = self._video.index  # which is void once the file is closed
             self._container.close()
             if self._part is None:
                 return
-            self._check_end(self._part)
+            self._check_end(self._part, index)
         publish(self._part, self.target)
 
-    def _check_end(self, part: Path) -> None:
+    def _check_end(self, part: Path, index: int) -> None:
         """OutputError unless the last picture written is found in the file."""
-        wanted = self._last[self._video.index] * self._reader.time_base
+        wanted = self._last[index] * self._reader.time_base
         reached = wanted - 1
         with av.open(f"file:{part}", metadata_errors="replace") as written:
-            video = written.streams[self._video.index]
+            video = written.streams[index]
             assert video.time_base is not None
             written.seek(int(wanted / video.time_base), stream=video)
             for packet in written.demux(video):
