@@ -23,13 +23,21 @@ from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.options import Options
 from stream_unmask.report import Clock
 from stream_unmask.steady import Glance, SteadyFill, SteadyMask
-from stream_unmask.types import Crop, Image, Mask
+from stream_unmask.types import Crop, Face, Image, Mask
 from stream_unmask.unmask import Networks, finish, paint, widen
-from stream_unmask.video.frame import Frame, Patch, orientation, to_rgb, with_patches
+from stream_unmask.video.frame import (
+    Frame,
+    Patch,
+    orientation,
+    sparse_luma,
+    to_rgb,
+    with_patches,
+)
 
 T = TypeVar("T")
 
 _FADE = (0.6, 0.75)  # how far a head is turned when its fill begins to fade out, and has done
+_UNSEEN = np.zeros((0, 0, 3), np.uint8)
 _REMEMBERED = 64  # people whose last map is kept: memory must not grow with the video
 
 
@@ -87,10 +95,18 @@ def find(frames: Iterable[Frame], parts: Parts, options: Options) -> Iterator[Sc
     """Each frame with the crops of its faces, followed from frame to frame and held steady."""
     tracker = Tracker(parts.detector, parts.landmarker, options.every)
     profile = parts.networks.profile
-    pictures = ((frame, to_rgb(frame.picture)) for frame in frames)
-    tracked = ((frame, image, tracker(image)) for frame, image in pictures)
-    for frame, image, faces in steadied(tracked) if options.smooth else tracked:
+    seen = (_seen(frame, tracker) for frame in frames)
+    for frame, image, faces in steadied(seen) if options.smooth else seen:
         yield Scene(frame, tuple(cut(image, f, profile.eyes, profile.size) for f in faces))
+
+
+def _seen(frame: Frame, tracker: Tracker) -> tuple[Frame, Image, tuple[Face, ...]]:
+    """The frame, its picture and the faces in it; an empty picture where nobody has to look."""
+    luma = sparse_luma(frame.picture)
+    if luma is not None and tracker.idle(luma):
+        return frame, _UNSEEN, ()
+    image = to_rgb(frame.picture)
+    return frame, image, tracker(image)
 
 
 def restore(

@@ -59,6 +59,22 @@ class Tracker:
         self._next_number = 0
         self._since_detection = every
         self._thumbnail: NDArray[np.float32] | None = None
+        self._glimpse: NDArray[np.float32] | None = None  # the same of the luma
+
+    def idle(self, luma: NDArray[np.uint8]) -> bool:
+        """Whether the next frame, of which sparse luma (h, w) is given, needs no call.
+
+        True, and the frame counts as seen, while nobody is followed, it is not yet time to detect
+        and the scene is that of the last frame.
+        """
+        last, self._glimpse = self._glimpse, _thumbnail(luma)
+        if last is not None and _differ(last, self._glimpse):
+            self._since_detection = self._every
+        if self._tracks or self._since_detection + 1 >= self._every:
+            return False
+        self._since_detection += 1
+        self._thumbnail = None
+        return True
 
     def __call__(self, image: Image) -> tuple[Face, ...]:
         """The faces of the next frame (H, W, 3), with mesh and track number."""
@@ -122,7 +138,7 @@ class Tracker:
     def _is_cut(self, image: Image) -> bool:
         """Whether this frame shows another scene than the last; brightness doesn't count."""
         last, self._thumbnail = self._thumbnail, _thumbnail(image)
-        return last is not None and float((last * self._thumbnail).mean()) < _CUT
+        return last is not None and _differ(last, self._thumbnail)
 
 
 def _one_person(first: _Track, second: _Track) -> bool:
@@ -178,8 +194,13 @@ def _centre(face: Face) -> NDArray[np.float64]:
     return np.array([(x0 + x1) / 2, (y0 + y1) / 2])
 
 
-def _thumbnail(image: Image) -> NDArray[np.float32]:
-    """The picture at 16 x 16, with mean 0 and variance 1 (all 0 if it is plain)."""
+def _differ(first: NDArray[np.float32], second: NDArray[np.float32]) -> bool:
+    """Whether two thumbnails show different scenes."""
+    return float((first * second).mean()) < _CUT
+
+
+def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """A picture (H, W) or (H, W, 3) at 16 x 16, with mean 0 and variance 1 (all 0 if plain)."""
     step = max(min(image.shape[:2]) // 96, 1)
     sparse = np.ascontiguousarray(image[::step, ::step])  # skipping is enough and costs nothing
     small = cv2.resize(sparse, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32)

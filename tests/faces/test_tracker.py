@@ -133,3 +133,31 @@ def test_twins_are_merged_under_the_older_number(detector, landmarker, place, em
 def test_every_must_be_positive(detector, landmarker):
     with pytest.raises(ValueError, match="at least 1"):
         Tracker(detector, landmarker, every=0)
+
+
+def luma(picture):
+    return np.ascontiguousarray(picture[::4, ::4, 1])
+
+
+def test_where_nobody_is_only_some_frames_are_asked_for(detector, landmarker, empty):
+    """Every fifth, and the first one of another scene."""
+    counted = Counted(detector)
+    tracker, asked = Tracker(counted, landmarker, every=5), []
+    for index in range(15):
+        picture = empty if index < 12 else np.ascontiguousarray(empty[::-1, ::-1])
+        if not tracker.idle(luma(picture)):
+            asked.append(index)
+            assert tracker(picture) == ()
+    assert asked == [0, 5, 10, 12]
+    assert counted.calls == 4
+
+
+def test_a_cut_is_asked_for_at_once(detector, landmarker, place, empty):
+    tracker = Tracker(detector, landmarker, every=100)
+    picture, _ = place(np.ascontiguousarray(empty[::-1, ::-1]), (320, 180), 80)
+    assert not tracker.idle(luma(empty))
+    assert tracker(empty) == ()
+    assert all(tracker.idle(luma(empty)) for _ in range(5))
+    assert not tracker.idle(luma(picture))
+    assert numbers(tracker(picture)) == [0]
+    assert not any(tracker.idle(luma(picture)) for _ in range(5))  # while somebody is followed

@@ -12,6 +12,7 @@ from stream_unmask.video.frame import (
     Patch,
     from_rgb,
     orientation,
+    sparse_luma,
     to_rgb,
     with_patches,
 )
@@ -170,3 +171,20 @@ def test_patch_checks_itself() -> None:
         Patch(0, 0, flat((4, 4), (0, 0, 0)), np.ones((4, 5), np.float32))
     with pytest.raises(ValueError, match="uint8"):
         Patch(0, 0, np.zeros((4, 4), np.uint8), np.ones((4, 4), np.float32))
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le", "gray", "nv12"])
+def test_sparse_luma_is_the_picture_seen_from_afar(pixel_format: str) -> None:
+    rows = np.linspace(20, 230, 480).astype(np.uint8)
+    image = np.repeat(np.repeat(rows[:, None], 640, 1)[..., None], 3, axis=2)
+    picture = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixel_format)
+    luma = sparse_luma(picture)
+    assert luma is not None
+    assert luma.shape == (96, 128)
+    assert luma.dtype == np.uint8
+    assert np.corrcoef(luma[:, 5], rows[::5])[0, 1] > 0.999
+    assert 170 < int(luma.max()) - int(luma.min()) < 215
+
+
+def test_rgb_has_no_luma() -> None:
+    assert sparse_luma(av.VideoFrame(64, 64, "rgb24")) is None
