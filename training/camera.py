@@ -72,13 +72,6 @@ def _motion(rng: Generator) -> Array:
     return kernel / max(float(kernel.sum()), 1)
 
 
-def bleed(picture: Array, sigma: float) -> Array:
-    """The picture (h, w, 3) 0..1 with its colours, not its light, blurred by sigma pixels."""
-    light = cv2.cvtColor(picture, cv2.COLOR_RGB2YCrCb)
-    light[..., 1:] = cv2.GaussianBlur(light[..., 1:], (0, 0), sigma)
-    return np.clip(cv2.cvtColor(light, cv2.COLOR_YCrCb2RGB), 0, 1)
-
-
 def compress(picture: Array, quality: int) -> Array:
     """The picture (h, w, 3) 0..1 after JPEG of a quality (1..100)."""
     data = np.rint(picture[..., ::-1] * 255).astype(np.uint8)

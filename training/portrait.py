@@ -37,7 +37,7 @@ from training.unet import HalfUNet
 
 # Weights of the loss. Inside and outside the map: L1; tone: the same of what a blur leaves.
 # Features: of the attribute network, and of the critics.
-INSIDE, TONE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 12.0, 30.0, 3.0, 2.0, 4.0, 8.0
+INSIDE, TONE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 20.0, 30.0, 3.0, 2.0, 2.0, 8.0
 BLUR = 16  # side in pixels of the squares over which tone is compared
 UNKNOWN = 0.2  # share of that where the photograph had ended
 WIDTHS = (32, 64, 128, 176, 192)
@@ -316,12 +316,7 @@ def _mistaken(
 
 
 def _softened(given: Array, face: Array, rng: Generator) -> tuple[Array, Array]:
-    """Both as a soft lens has them, now and then; what is given also with noise and artefacts, and
-    with colours that run over edges, as halved chroma does in every video: a blue mask makes the
-    rim of skin beside it blue, and painters that took that for the skin's colour paint it sallow.
-    """
-    if rng.random() < 0.5:
-        given = camera.bleed(given, rng.uniform(0.8, 5.0))
+    """Both as a soft lens has them, now and then; what is given also with noise and artefacts."""
     if rng.random() < 0.3:
         sigma = rng.uniform(0.4, 2.0)
         given, face = (cv2.GaussianBlur(p, (0, 0), sigma) for p in (given, face))
