@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import TypeVar
 
+import cv2
 import numpy as np
 
 from stream_unmask.backends import Engine, EngineSpec, open_engine
 from stream_unmask.faces.crop import cut, paste
 from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE, Detector
-from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, turned
+from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, eye_region, turned
 from stream_unmask.faces.smoothing import steadied
 from stream_unmask.faces.tracker import Tracker
 from stream_unmask.label import label_patch
@@ -37,6 +38,7 @@ from stream_unmask.video.frame import (
 T = TypeVar("T")
 
 _FADE = (0.6, 0.75)  # how far a head is turned when its fill begins to fade out, and has done
+_SPARED_EDGE = 0.03  # sigma of the soft edge around eyes that stay, in units
 _UNSEEN = np.zeros((0, 0, 3), np.uint8)
 _REMEMBERED = 64  # people whose last map is kept: memory must not grow with the video
 
@@ -194,8 +196,18 @@ def segmented(crops: Sequence[Crop], networks: Networks) -> list[Crop]:
 
 
 def masked(crop: Crop, worn: Mask | None, profile: Profile) -> Crop:
-    """A crop with the mask to repaint by, from what is worn (h, w), or without one."""
-    return replace(crop, maps=None, mask=None if worn is None else widen(worn, profile))
+    """A crop with the mask to repaint by, from what is worn (h, w), or without one.
+
+    What the segmenter takes for a mask around the eyes, fringes in coloured light, stays.
+    """
+    if worn is None:
+        return replace(crop, maps=None, mask=None)
+    mask = widen(worn, profile)
+    if crop.mesh is not None:
+        height, width = mask.shape
+        eyes = eye_region(crop.mesh, (height, width))
+        mask = mask * (1 - cv2.GaussianBlur(eyes, (0, 0), _SPARED_EDGE * profile.unit))
+    return replace(crop, maps=None, mask=mask)
 
 
 def faded(crop: Crop) -> Crop:

@@ -24,6 +24,7 @@ from stream_unmask.pipeline import (
     decide,
     find,
     gather,
+    masked,
     open_parts,
     repaint,
     unmask_frames,
@@ -474,3 +475,17 @@ def test_where_maps_overlap_the_larger_counts() -> None:
     whole = whole_mask((4, 5), [patch, other])
     assert whole[0].tolist() == [0, 0.5, 0.5, 0, 0]
     assert whole[1] == pytest.approx([0, 0.5, 0.8, 0.8, 0])
+
+
+def test_eyes_are_never_painted_over(frontal: np.ndarray) -> None:
+    """Even where the segmenter takes the whole face for a mask."""
+    shape = (PORTRAIT.height, PORTRAIT.width)
+    crop = Crop(np.zeros((*shape, 3), np.uint8), np.eye(3)[:2], turned_by(frontal, 0.0))
+    everywhere = masked(crop, np.ones(shape, np.float32), PORTRAIT).mask
+    assert everywhere is not None
+    for place, wanted in (((0.5, -0.3), 0.0), ((-0.5, -0.3), 0.0), ((0, 0.65), 1.0), ((0, 1), 1.0)):
+        x, y = np.rint(PORTRAIT.eyes.mean(0) + PORTRAIT.unit * np.array(place)).astype(int)
+        assert everywhere[y, x] == pytest.approx(wanted, abs=0.02)
+    unknown = masked(replace(crop, mesh=None), np.ones(shape, np.float32), PORTRAIT).mask
+    assert unknown is not None
+    assert unknown.min() == 1

@@ -9,7 +9,7 @@ import numpy as np
 from stream_unmask.backends.engine import Engine, EngineSpec, Tensor, TensorSpec, in_batches
 from stream_unmask.faces.detector import distinct
 from stream_unmask.faces.geometry import Affine, apply, similarity
-from stream_unmask.types import Face, Image, Points
+from stream_unmask.types import Face, Image, Mask, Points
 
 FACE_LANDMARK = EngineSpec(
     "face_landmark",
@@ -32,6 +32,10 @@ _EYES = (
     (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),
 )
 _OUTER_CORNERS = (33, 263)
+# Of each eye: its inner corner, the lower lid, its outer corner.
+_LOWER_LIDS = ((133, 153, 145, 144, 33), (362, 380, 374, 373, 263))
+_ABOVE_EYES = 0.45  # how far brows and forehead reach up, in distances of the outer corners
+_CLEAR = 0.08  # the part of that which is left free above the lid
 
 # A face that looks straight ahead, in eye distances from the middle between its eyes: the median of
 # the frontal ones among 27,000 faces of three sets.
@@ -101,6 +105,19 @@ def turned(mesh: Points) -> float:
     left, right, nose = mesh[234], mesh[454], mesh[1]
     across = right - left
     return abs(float((nose - left) @ across) / max(float(across @ across), 1e-6) - 0.5)
+
+
+def eye_region(mesh: Points, shape: tuple[int, int]) -> Mask:
+    """Where both eyes and what is above them are seen (h, w), 0..1: no mask is worn there."""
+    region = np.zeros(shape, np.float32)
+    across = mesh[_OUTER_CORNERS[1]] - mesh[_OUTER_CORNERS[0]]
+    up = _ABOVE_EYES * np.array([across[1], -across[0]])
+    for inner, *lid, outer in _LOWER_LIDS:
+        lower = mesh[[inner, *lid, outer]] + _CLEAR * up  # masks are worn right up to the lid
+        corners = [*lower, mesh[outer] + up, mesh[inner] + up]
+        hull = cv2.convexHull(np.array(corners, np.float32))
+        cv2.fillPoly(region, [np.rint(hull * 16).astype(np.int32)], 1.0, cv2.LINE_AA, 4)
+    return region
 
 
 def _confirmation(face: Face, mesh: Face) -> float:

@@ -6,7 +6,7 @@ import pytest
 from stream_unmask.backends import open_engine
 from stream_unmask.backends.function import FunctionEngine
 from stream_unmask.faces.geometry import apply, similarity
-from stream_unmask.faces.landmarks import _EYES, FACE_LANDMARK, Landmarker, anchors
+from stream_unmask.faces.landmarks import _EYES, FACE_LANDMARK, Landmarker, anchors, eye_region
 from stream_unmask.faces.landmarks import turned as how_far_turned
 from stream_unmask.types import Face
 
@@ -168,3 +168,16 @@ def test_how_far_a_head_is_how_far_turned(frontal):
     assert how_far_turned(other) == pytest.approx(how_far_turned(nose))
     rolled = apply(similarity(np.array([(0, 0), (1, 0)]), np.array([(40, 9), (70, 39)])), nose)
     assert how_far_turned(rolled) == pytest.approx(how_far_turned(nose), abs=1e-3)
+
+
+def test_the_region_of_the_eyes_ends_at_the_lower_lids(detector, landmarker, portrait) -> None:
+    """It holds eyes and brows; the bridge of the nose and what is below, where masks begin, not."""
+    (face,) = landmarker(portrait, detector(portrait))
+    region = eye_region(face.mesh, portrait.shape[:2])
+
+    def at(index: int) -> float:
+        x, y = np.rint(face.mesh[index]).astype(int)
+        return float(region[y, x])
+
+    assert [at(i) for i in (159, 386, 105, 334, 27, 257)] == [1.0] * 6
+    assert [at(i) for i in (6, 168, 4, 50, 280, 119, 348, 13, 127, 356)] == [0.0] * 10
