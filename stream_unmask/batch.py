@@ -8,7 +8,7 @@ from glob import glob, has_magic
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from stream_unmask.api import Progress, open_reader, unmask_picture, unmask_video
+from stream_unmask.api import Progress, claim_picture, open_reader, unmask_picture, unmask_video
 from stream_unmask.errors import InputError, OptionError, OutputError, UnmaskError
 from stream_unmask.options import Options
 from stream_unmask.pipeline import open_parts
@@ -19,7 +19,7 @@ from stream_unmask.video.encoder import FORMATS
 from stream_unmask.video.image import SUFFIXES, open_picture
 from stream_unmask.video.source import STDIN, is_url, numbered
 from stream_unmask.video.target import claim, is_part
-from stream_unmask.video.writer import refused
+from stream_unmask.video.writer import STDOUT, container_of, refused
 
 # What is taken for a video where a whole folder is given. Named ones may be called anything.
 _VIDEOS = {*FORMATS, ".avi", ".flv", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".3gp"}
@@ -52,9 +52,14 @@ def plan(sources: Sequence[str], output: Path | None, folder: Path | None) -> li
     """
     if (output is None) == (folder is None):
         raise OptionError("Say where the result goes: --output FILE, or --output-dir FOLDER.")
-    if output is not None and Path(sources[0]).is_dir():
-        raise OptionError(f"{sources[0]} is a folder: give it an --output-dir.")
-    met = [found for source in sources for found in _met(source, folder)]
+    if not all(sources):
+        raise OptionError("An input has no name.")
+    try:
+        if output is not None and Path(sources[0]).is_dir():
+            raise OptionError(f"{sources[0]} is a folder: give it an --output-dir.")
+        met = [found for source in sources for found in _met(source, folder)]
+    except OSError as error:
+        raise InputError(f"{error.filename} can't be read ({error.strerror}).") from error
     if output is not None and len(met) > 1:
         raise OptionError("--output takes one input; give several an --output-dir.")
     if not met:
@@ -121,13 +126,28 @@ def run(
                 yield Failure(job.source, str(job.target), str(error))
 
 
-def foretold(job: Job, options: Options) -> str:
+def foretold(
+    job: Job,
+    options: Options,
+    mask_target: Path | None = None,
+    sheet_target: Path | None = None,
+) -> str:
     """What would happen to a job, in a sentence; UnmaskError with the reason if nothing would."""
     why = _needless(job, options.resume)
     if why is not None:
         return f"{job.source}: skipped, {why}"
-    if job.target.parent.is_dir():
-        claim(job.target, None if is_url(job.source) else Path(job.source), options.overwrite)
+    there = job.target.parent.is_dir() or not job.mirrored
+    for path in (job.target, mask_target):
+        if path is None or str(path) == STDOUT:
+            continue
+        if not job.still:
+            container_of(path)
+        elif path.suffix.lower() not in SUFFIXES:
+            raise OutputError(f"{path} must end in one of {', '.join(SUFFIXES)}.")
+        if there:
+            claim(path, None if is_url(job.source) else Path(job.source), options.overwrite)
+    if sheet_target is not None:
+        claim_picture(sheet_target, job.source, options.overwrite)
     if job.still:
         height, width = open_picture(job.source, options.limits.pixels).image.shape[:2]
         return f"{job.source} -> {job.target}: a picture of {width} x {height}."
@@ -137,7 +157,9 @@ def foretold(job: Job, options: Options) -> str:
             facts.append(f"{float(reader.duration):.1f} s")
         others = len(reader.streams) - 1
         facts.append(f"{others} other stream{'s' * (others != 1)}")
-        left = "".join(f" Left out: {what}." for what in refused(reader, job.target))
+        left = "".join(
+            f" Left out: {what}." for what in refused(reader, job.target, options.encoding)
+        )
         return f"{job.source} -> {job.target}: {', '.join(facts)}.{left}"
 
 
@@ -174,7 +196,7 @@ def _plain_name(source: str) -> str:
         return "stdin.mkv"
     if is_url(source):
         return PurePosixPath(urlsplit(source).path).name or f"{urlsplit(source).hostname}.mkv"
-    return re.sub(r"[._-]*%0?\d*d", "", Path(source).stem) + ".mkv"
+    return (re.sub(r"[._-]*%0?\d*d", "", Path(source).stem) or "pictures") + ".mkv"
 
 
 def _is_sequence(source: str) -> bool:

@@ -222,11 +222,12 @@ def unmask(
         raise OptionError("--mask-output and --preview-sheet take one input.")
     _refuse_same([*(job.target for job in jobs), *extras])
     if report is not None:
-        claim(report, None if len(jobs) > 1 else Path(jobs[0].source), overwrite)
+        for job in jobs:
+            claim(report, Path(job.source), overwrite)
     # What is said goes where the picture does not.
     said = Console(stderr=str(output) == STDOUT, highlight=False, soft_wrap=True, markup=False)
     if dry_run:
-        sys.exit(_foretell(jobs, options, said))
+        sys.exit(_foretell(jobs, options, mask_output, preview_sheet, said))
     seal = None
     if sign or sign_certificate is not None or sign_key is not None:
         seal = _sealer(jobs, profile, sign_certificate, sign_key)
@@ -252,12 +253,14 @@ def _sealer(
     return lambda path: sign_file(path, path.name, profile, certificate, key)
 
 
-def _foretell(jobs: list[Job], options: Options, said: Console) -> int:
+def _foretell(
+    jobs: list[Job], options: Options, maps: Path | None, sheet: Path | None, said: Console
+) -> int:
     """The exit code that the jobs would have, as far as can be known; prints what would happen."""
     failures = 0
     for job in jobs:
         try:
-            said.print(foretold(job, options))
+            said.print(foretold(job, options, maps, sheet))
         except UnmaskError as error:
             failures += 1
             _say_error(str(error))

@@ -57,9 +57,9 @@ _SAME_SAMPLES = {
     "yuvj420p": ("yuv420p",),
     "yuvj422p": ("yuv422p",),
     "yuvj444p": ("yuv444p",),
-    "rgb24": ("gbrp",),
-    "bgr24": ("gbrp",),
-    "rgba": ("gbrap", "yuva444p"),
+    "rgb24": ("gbrp", "bgr0"),
+    "bgr24": ("gbrp", "bgr0"),
+    "rgba": ("bgra", "gbrap"),
     "pal8": ("bgra",),
     "bgra": ("gbrap",),
 }
@@ -154,8 +154,15 @@ def _keeps(name: str, picture: av.VideoFrame) -> bool:
 
 def _lossless_format(codec: av.Codec, picture: av.VideoFrame) -> str | None:
     known = {known.name for known in codec.video_formats or []}
+    if codec.name == "libvpx-vp9":  # which refuses transparency where nothing may be lost
+        known = {name for name in known if not has_alpha(name)}
     own = picture.format.name
     return next((name for name in (own, *_SAME_SAMPLES.get(own, ())) if name in known), None)
+
+
+def has_alpha(pixel_format: str) -> bool:
+    """True if the format has transparency."""
+    return any(part.is_alpha for part in av.VideoFormat(pixel_format).components)
 
 
 def _colour(context: Any, picture: av.VideoFrame) -> None:

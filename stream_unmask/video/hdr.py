@@ -1,6 +1,7 @@
 """How bright the display of an HDR master was: read off a picture, written the encoders' ways."""
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -59,6 +60,19 @@ def light_options(encoder: str, picture: av.VideoFrame) -> dict[str, str]:
     return {option: ":".join(parts)} if parts else {}
 
 
+def unwritten(picture: av.VideoFrame) -> Iterator[str]:
+    """A phrase for each thing that comes with the picture and that no encoder here writes."""
+    try:
+        kinds = {entry.type.name for entry in SideDataContainer(picture)}  # type: ignore[call-arg]
+    except ValueError as error:  # PyAV knows not every kind, and then tells the number alone
+        kinds = {str(error).split()[0]}
+    if "DOVI_METADATA" in kinds:
+        yield "Dolby Vision's metadata"
+    if _VIEW_ID in kinds:
+        yield "the view for the other eye"
+
+
+_VIEW_ID = "29"  # AV_FRAME_DATA_VIEW_ID, of MV-HEVC
 # Per encoder: its option, what it calls both, and the units in which it counts.
 _WAYS = {
     "libx264": ("x264-params", "mastering-display", "cll", 50_000, 10_000),

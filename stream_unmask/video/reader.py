@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 # How far a file may end before its stated duration. Edit lists, rounding and the habits of muxers
 # account for less; a file that lost its end, for more.
 _SLACK_SECONDS, _SLACK_SHARE = Fraction(1), Fraction(1, 20)
+_REORDERED = Fraction(2)  # seconds by which a picture may be decoded before it is shown
+_MOST_FLUSHED = 64  # times that a decoder is asked for what it still holds, after errors
 # Streams are interleaved to within about this many seconds.
 _INTERLEAVE = Fraction(1)
 
@@ -114,7 +116,9 @@ class Reader:
         self.video = video_stream(self.source, self.streams)
         self.video.codec_context.thread_type = "AUTO"
         # A stream may change its size on the way, beyond what the container said.
-        self.video.codec_context.options = {"max_pixels": str(self._limits.pixels)}
+        # FFmpeg counts rows that are filled up, so the last word is had in `_stamp`.
+        most = str(2 * self._limits.pixels + 65_536)
+        self.video.codec_context.options = {"max_pixels": most}
         self.codec = self.video.codec_context.codec.canonical_name
         self.covers: dict[int, bytes] = {}
         self.time_base = self.video.time_base or Fraction(1, 90000)
@@ -132,8 +136,10 @@ class Reader:
         if self._end is None and (missing := missing_bytes(self.source, self._container)):
             raise InputError(f"{self.source} is cut short: {missing} bytes are missing at its end.")
         if self._begin is not None:
+            # Files are searched by the time of decoding, which is before that of display.
+            target = max(self._begin - _REORDERED, self.clock)
             with suppress(FFmpegError):  # what can't be searched is read from its beginning
-                self._container.seek(int(self._begin * av.time_base))
+                self._container.seek(int(target * av.time_base))
         stated, _ = stated_end(self._container, self.video)
         ends = [end for end in (stated, self._end) if end is not None]
         first = (self.video.start_time or 0) * self.time_base if self._begin is None else 0
@@ -214,15 +220,17 @@ class Reader:
 
     def _pictures(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         """What comes out of the decoder once it has the packet, each picture with a time."""
-        try:
-            pictures = self.video.codec_context.decode(packet)
-        except EndOfStream:
-            return []
-        except FFmpegError:
-            self._count_damage()
-            encrypted = packet is not None and packet.has_sidedata("encryption_info")
-            self._encrypted = self._encrypted or encrypted
-            return []
+        pictures: list[av.VideoFrame] = []
+        for _ in range(1 if packet is not None else _MOST_FLUSHED):
+            try:
+                pictures = self.video.codec_context.decode(packet)
+                break
+            except EndOfStream:
+                break
+            except FFmpegError:  # behind an error at the end there may be good pictures still
+                encrypted = packet is not None and packet.has_sidedata("encryption_info")
+                self._encrypted = self._encrypted or encrypted
+                self._count_damage()
         for picture in pictures:
             self._stamp(picture)
         return pictures
@@ -237,6 +245,11 @@ class Reader:
 
     def _stamp(self, picture: av.VideoFrame) -> None:
         """Give the picture a time if it has none, or one that runs backwards."""
+        if picture.width * picture.height > self._limits.pixels:
+            raise InputError(
+                f"{self.source} has pictures of {picture.width} x {picture.height} pixels, more "
+                f"than {self._limits.pixels} in all (--max-pixels)."
+            )
         times = [picture.pts, picture.dts]
         if self._container.format.name == "avi":  # it knows only the order of decoding
             times.reverse()

@@ -5,6 +5,7 @@ other files or hosts (no playlists, no protocols but the one that was asked for)
 of itself is held against limits before anything is allocated.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from typing import cast
 
 import av
 from av.container import InputContainer
-from av.error import FFmpegError
+from av.error import ExitError, FFmpegError, TimeoutError
 from av.format import ContainerFormat
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from stream_unmask.errors import InputError
+from stream_unmask.errors import InputError, OptionError
 
 STDIN = "-"
 USUAL_RATE = Fraction(25)  # of pictures that nothing is known of
@@ -30,9 +31,10 @@ _NUMBERED = re.compile(r"%0?(\d*)d")
 _PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,data,rtsp,rtp,srtp,udp,rtmp,rtmps,srt"
 # A connection that breaks is tried again, a bounded number of times.
 _NETWORK = {
-    "reconnect": "1", "reconnect_streamed": "1", "reconnect_on_network_error": "1",
-    "reconnect_delay_max": "4", "reconnect_max_retries": "5", "rtsp_transport": "tcp",
+    "reconnect": "1", "reconnect_delay_max": "4",
+    "reconnect_max_retries": "5", "rtsp_transport": "tcp",
 }  # fmt: skip
+_OPENING = 12  # times the patience with a silent network that opening may take in all
 _PLAYLISTS = {"hls", "concat", "imf", "sdp", "rtp", "sap", "webm_dash_manifest"}
 _NO_VIDEO = {"tty", "lavfi", "image2"}  # FFmpeg plays any .txt as terminal output
 _PLAYLIST_HEADS = (b"#EXTM3U", b"ffconcat", b"v=0")
@@ -55,6 +57,14 @@ class Limits:
     timeout: float = 10.0
     playlists: bool = False
 
+    def __post_init__(self) -> None:
+        for name, least in (("pixels", 1), ("streams", 1), ("errors", 0)):
+            if getattr(self, name) < least:
+                raise OptionError(f"The limit of {name} must be at least {least}.")
+        for name in ("hours", "timeout"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise OptionError(f"The limit {name} must be a number above 0.")
+
 
 def is_url(source: str) -> bool:
     """True for what is to be fetched from a network."""
@@ -74,17 +84,19 @@ def open_source(
     rate: pictures a second, of a sequence.
     """
     source, limits = str(source), limits or Limits()
-    name, kind, options = _address(source, rate)
-    if kind != "image2":
-        options["format_whitelist"] = _formats(limits.playlists)
-    options["max_streams"] = str(limits.streams)
     try:
+        name, kind, options = _address(source, rate, limits)
+        if kind != "image2":
+            options["format_whitelist"] = _formats(limits.playlists)
+        options["max_streams"] = str(limits.streams)
         # Broken text in the metadata is no reason to refuse the picture.
         container = av.open(
             name, format=kind, metadata_errors="replace", container_options=options,
-            timeout=limits.timeout if is_url(source) else None,
+            timeout=(_OPENING * limits.timeout, None) if is_url(source) else None,
         )  # fmt: skip
     except FFmpegError as error:
+        if isinstance(error, (ExitError, TimeoutError)):
+            raise InputError(f"{source} did not answer in time (--timeout).") from error
         if not limits.playlists and _is_playlist(source):
             raise InputError(
                 f"{source} is a playlist, which names other files (--allow-playlists)."
@@ -100,7 +112,7 @@ def open_source(
     return container
 
 
-def _address(source: str, rate: Fraction) -> tuple[str, str | None, dict[str, str]]:
+def _address(source: str, rate: Fraction, limits: Limits) -> tuple[str, str | None, dict[str, str]]:
     """What FFmpeg is to open, as which format (None: it finds out), with which options."""
     if source == STDIN:
         return "pipe:0", None, {"protocol_whitelist": "pipe"}
@@ -108,7 +120,11 @@ def _address(source: str, rate: Fraction) -> tuple[str, str | None, dict[str, st
     if scheme is not None:
         if scheme[1].lower() not in SCHEMES:
             raise InputError(f"{source}: only {', '.join(SCHEMES)} can be opened.")
-        return source, None, {"protocol_whitelist": _PROTOCOLS, **_NETWORK}
+        silence = str(round(limits.timeout * 1e6))
+        options = {"protocol_whitelist": _PROTOCOLS, "rw_timeout": silence, **_NETWORK}
+        if not scheme[1].lower().startswith("rtmp"):  # to which it would mean to be a server
+            options["timeout"] = silence
+        return source, None, options
     path = Path(source)
     # The prefix keeps names like "a:b.mp4" from being taken for a protocol.
     options = {"protocol_whitelist": "file,crypto,data"}

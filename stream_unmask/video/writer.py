@@ -3,7 +3,7 @@
 from __future__ import annotations  # PyAV's packets are generic for the type checker only
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -15,14 +15,16 @@ from av.codec.context import Flags
 from av.container import OutputContainer
 from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.stream import Discard, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from stream_unmask.errors import OutputError
-from stream_unmask.video.encoder import FORMATS, Encoding, add_encoder
+from stream_unmask.video.encoder import FORMATS, Encoding, add_encoder, has_alpha
 from stream_unmask.video.frame import Frame, converted
+from stream_unmask.video.hdr import unwritten
 from stream_unmask.video.reader import Reader
 from stream_unmask.video.segments import Segments
-from stream_unmask.video.source import described, is_url
+from stream_unmask.video.source import described, is_cover, is_url
 from stream_unmask.video.target import claim, publish
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 # A killed run leaves a playable part, and a finished one is an ordinary MP4. Against it stands
 # faststart, which moves the index to the front: a second pass over the file, and no use before it.
+# A cover would get a second, empty track by it.
 # Without delay_moov the first times are not known when the edit list is written, and all shift.
 _MOVFLAGS = "hybrid_fragmented+frag_keyframe+delay_moov"
 # The tags that MP4 has boxes for; with any other in the input all are written as keys and values.
@@ -41,6 +44,7 @@ _STALE = {"encoder", "major_brand", "minor_version", "compatible_brands", "durat
 _STALE |= {"bps", "number_of_frames", "number_of_bytes", "rotate"}
 # An encoded sound begins with a run-up of up to this long before 0, which players drop.
 _RUN_UP = Fraction(3, 20)
+_ODD = 3600  # seconds before its display at which no picture is decoded
 _REORDERED = 16  # ticks; more than packets that come before the picture that is shown first
 _COARSE = Fraction(1, 500)  # Matroska counts in milliseconds
 STDOUT = "-"
@@ -75,9 +79,7 @@ class Writer:
     ) -> None:
         self.target = Path(target)
         self._live = str(target) == STDOUT
-        suffix = self.target.suffix.lower()
-        if suffix not in FORMATS and not self._live:
-            raise OutputError(f"{self.target} must end in one of {', '.join(FORMATS)}.")
+        name = "matroska" if self._live else container_of(self.target)
         self.dropped: list[str] = []
         self.carried: list[str] = []
         self._keep_partial = keep_partial
@@ -87,12 +89,11 @@ class Writer:
         self._carry = carry
         self.shift = Fraction(0)
         self._last: dict[int, int] = {}  # by output stream: its last time stamp
-        self._frontier: int | None = None  # up to where the copied picture is decoded
+        self._frontier: int | None = None  # up to where the picture is decoded
         source = None if is_url(reader.source) else Path(reader.source)
         self._part = None if self._live else claim(self.target, source, overwrite)
         try:
             with self._errors():
-                name = "matroska" if self._live else FORMATS[suffix]
                 self._open(name, encoding or Encoding(), metadata or {})
         except BaseException:
             self._discard()
@@ -142,7 +143,8 @@ class Writer:
             # The edit list that delays a stream counts in ticks of the movie, by default coarse.
             ticks = reader.time_base.denominator
             ticks *= -(-10_000 // ticks)
-            movflags = "faststart" if any(map(_lacks_header, reader.streams)) else _MOVFLAGS
+            late = any(map(_lacks_header, reader.streams)) or (reader.covers and self._carry)
+            movflags = "faststart" if late else _MOVFLAGS
             if {tag.lower() for tag in tags} - _BOXED:
                 movflags += "+use_metadata_tags"
             options = {"movflags": movflags, "movie_timescale": str(ticks)}
@@ -182,8 +184,9 @@ class Writer:
         ):
             # PyAV sets it in the encoder only, and these containers have it from elsewhere.
             self.dropped.append(f"the pixels' aspect ratio: not possible in {self.target.suffix}")
-        if reader.first.interlaced_frame and not context.flags & Flags.interlaced_dct:
-            self.dropped.append(f"that the picture is interlaced: not possible with {context.name}")
+        self.dropped += [
+            f"{what}: not possible with {context.name}" for what in _lost(context, reader)
+        ]
         return video
 
     def _add_copy(self, stream: Stream) -> None:
@@ -258,9 +261,20 @@ class Writer:
         picture.pict_type = 0  # x264 would obey the source's choice of key frames
         self._last[self._video.index] = picture.pts
         try:
-            self._container.mux(self._video.encode(picture))
+            self._mux(self._video.encode(picture))
         finally:
             picture.pts, picture.pict_type = pts, kind
+
+    def _mux(self, packets: Iterable[av.Packet[Any]]) -> None:
+        """Write what the encoder gave; of fewer pictures than it may reorder, x265 gives times of
+        decoding that nobody has set."""
+        for packet in packets:
+            pts, last = packet.pts or 0, self._frontier
+            most = _ODD / packet.time_base
+            if packet.dts is None or not pts - most < packet.dts <= pts:
+                packet.dts = pts if last is None else min(pts, last + 1)
+            self._frontier = packet.dts
+            self._container.mux(packet)
 
     def _copy(self) -> None:
         """Write the next packet of the picture that was encoded before."""
@@ -292,7 +306,7 @@ class Writer:
         with self._errors():
             self._load(self._reader.trailing)
             if self._segments is None:
-                self._container.mux(self._video.encode(None))
+                self._mux(self._video.encode(None))
             index = self._video.index  # which is void once the file is closed
             self._container.close()
             if self._part is None:
@@ -317,7 +331,7 @@ class Writer:
     def _leave(self) -> None:
         """What was written stays, playable, under the name of a part."""
         with suppress(Exception):
-            self._container.mux(self._video.encode(None))
+            self._mux(self._video.encode(None))
         with suppress(Exception):
             self._container.close()
 
@@ -338,12 +352,38 @@ class Writer:
             raise OutputError(f"{self.target} can't be written ({reason}).") from error
 
 
-def refused(reader: Reader, target: Path) -> list[str]:
-    """A phrase for each of the input's streams that a target of that name can't take."""
-    container = FORMATS.get(target.suffix.lower(), "matroska")
+def _lost(context: VideoCodecContext, reader: Reader) -> Iterator[str]:
+    """What goes with the codec of the picture."""
+    picture = reader.first
+    interlaced = context.flags & Flags.interlaced_dct or context.name == "ffv1"
+    if picture.interlaced_frame and not interlaced:
+        yield "that the picture is interlaced"
+    if has_alpha(picture.format.name) and not has_alpha(context.pix_fmt or "yuv420p"):
+        yield "transparency"
+    yield from unwritten(picture)
+
+
+def refused(reader: Reader, target: Path, encoding: Encoding) -> list[str]:
+    """A phrase for each thing that a target of that name won't have; OutputError if it can't be."""
+    container = "matroska" if str(target) == STDOUT else container_of(target)
     others = (s for s in reader.streams if s.index != reader.video.index)
     left = (s for s in others if s.discard != Discard.all and not _takes(container, s))
-    return [f"{described(stream)}: not possible in {target.suffix}" for stream in left]
+    with av.open(io.BytesIO(), "w", format=container) as trial:
+        video = add_encoder(
+            trial, encoding, reader.codec, reader.first, reader.frame_rate, reader.time_base,
+            reader.sample_aspect_ratio,
+        )  # fmt: skip
+        lost = [f"{what}: not possible with {video.codec_context.name}"
+                for what in _lost(video.codec_context, reader)]  # fmt: skip
+    return [*lost, *(f"{described(s)}: not possible in {target.suffix}" for s in left)]
+
+
+def container_of(target: Path) -> str:
+    """FFmpeg's name for a container by the target's suffix; OutputError if it is none."""
+    suffix = target.suffix.lower()
+    if suffix not in FORMATS:
+        raise OutputError(f"{target} must end in one of {', '.join(FORMATS)}.")
+    return FORMATS[suffix]
 
 
 def _headroom(first: Frame) -> Fraction:
@@ -363,6 +403,10 @@ def _lacks_header(stream: Stream) -> bool:
 
 def _takes(container: str, stream: Stream) -> bool:
     """True if the container's header can be written with that stream: the only sure answer."""
+    if (container == "webm" and stream.type == "attachment") or (
+        container == "mov" and is_cover(stream)
+    ):
+        return False  # the header can be, and then they are not there
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
             trial.add_stream_from_template(stream, opaque=True)
