@@ -127,13 +127,13 @@ def test_a_crop_goes_back_where_it_was_cut(x: float, y: float, eyes: float, angl
     assert crop.image.shape == (height, width, 3)
     assert np.allclose(apply(crop.to_frame, PORTRAIT.eyes), face.eyes, atol=1e-2)
     mask = np.zeros((height, width), np.float32)
-    mask[8:-8, 8:-8] = 1
+    mask[2:-2, 2:-2] = 1
     placed = paste(Crop(crop.image, crop.to_frame, mask=mask), (300, 400))
     rows, columns = np.mgrid[:300, :400]
     places = np.stack([columns.ravel(), rows.ravel()], 1)
     inside = apply(invert(crop.to_frame), places).reshape(300, 400, 2)
-    deep = ((inside >= 9) & (inside <= (width - 10, height - 10))).all(2)
-    far = ((inside <= 6) | (inside >= (width - 7, height - 7))).any(2)
+    deep = ((inside >= 2.1) & (inside <= (width - 3.1, height - 3.1))).all(2)
+    far = ((inside <= 0.9) | (inside >= (width - 1.9, height - 1.9))).any(2)
     if placed is None:
         assert not deep.any()
         return
@@ -148,7 +148,7 @@ def test_a_crop_goes_back_where_it_was_cut(x: float, y: float, eyes: float, angl
     window = FRAME[top : top + share.shape[0], left : left + share.shape[1]]
     certain = (share > 0.999) & deep[top:, left:][: share.shape[0], : share.shape[1]]
     difference = np.abs(image.astype(int) - window)[certain]
-    assert difference.size == 0 or difference.max() <= 10
+    assert difference.size == 0 or (difference.max() <= 4 and difference.mean() < 0.5)
 
 
 @given(
@@ -211,8 +211,8 @@ def test_samples_outside_all_masks_stay_as_they_are(
 ) -> None:
     pixel_format, width, height, some = case
     rng = np.random.default_rng(width * 41 + height)
-    noise = av.VideoFrame.from_ndarray(rng.integers(0, 256, (height, width, 3), np.uint8))
-    picture = noise.reformat(format=pixel_format)
+    noise = rng.integers(0, 256, (height, width, 4), np.uint8)
+    picture = av.VideoFrame.from_ndarray(noise, format="rgba").reformat(format=pixel_format)
     before = list(components(picture))
     after = with_patches(picture, some)
     assert (after.format.name, after.width, after.height) == (pixel_format, width, height)
@@ -356,7 +356,7 @@ def spelt(text: str) -> Fraction | None:
 numerals = st.text(string.digits, min_size=1, max_size=5)
 grammar = st.builds(
     lambda parts, end: ":".join(parts) + end,
-    st.lists(numerals, min_size=1, max_size=3),
+    st.lists(numerals, min_size=1, max_size=4),
     st.sampled_from(["", ".", ".5", ".25", ".001", ".123456"]),
 )
 
@@ -410,10 +410,10 @@ def test_times_and_rates_are_in_range_or_refused(
             "batch": st.integers(-3, 30),
             "window": st.integers(-3, 30),
             "every": st.integers(-3, 30),
-            "look_ahead": st.integers(-3, 130),
+            "look_ahead": st.integers(-3, 130) | st.sampled_from([-1, 0, 100, 101]),
             "profile": st.sampled_from([*PROFILES, "", "Portrait"]),
             "device": st.sampled_from([*DEVICES, "", "cuda"]),
-            "quality": st.none() | st.integers(-3, 70),
+            "quality": st.none() | st.integers(-3, 70) | st.sampled_from([-1, 0, 63, 64]),
             "lossless": st.booleans(),
         },
     )
