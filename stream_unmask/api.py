@@ -221,11 +221,14 @@ def unmask_video(
             run.maps = stack.enter_context(maps)
         parts = parts or stack.enter_context(open_parts(options))
         flow(reader, writer, parts, options, run, progress=progress)
-    picture = run.sheet.image() if run.sheet is not None else None
-    if sheet_target is not None and picture is not None:
-        write_image(sheet_target, picture, mark=mark(), overwrite=options.overwrite)
-    elif sheet_target is not None:
-        reader.warnings.append("The video is too short for a preview sheet.")
+        # All outputs are whole before the first gets its name.
+        for output in filter(None, (writer, run.maps)):
+            output.finish()
+        picture = run.sheet.image() if run.sheet is not None else None
+        if sheet_target is not None and picture is not None:
+            write_image(sheet_target, picture, mark=mark(), overwrite=options.overwrite)
+        elif sheet_target is not None:
+            reader.warnings.append("The video is too short for a preview sheet.")
     return Report(
         source=reader.source, target=str(target), profile=options.profile, backend=parts.backend,
         encoder=writer.encoder, frames=writer.frames, edited_frames=run.edited, faces=run.faces,

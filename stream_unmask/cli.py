@@ -34,7 +34,7 @@ from stream_unmask.provenance import sign as sign_file
 from stream_unmask.report import Failure, Report, to_json
 from stream_unmask.video.encoder import ENCODERS, Encoding
 from stream_unmask.video.source import Limits
-from stream_unmask.video.target import claim
+from stream_unmask.video.target import claim, publish
 from stream_unmask.video.writer import STDOUT
 
 _EPILOG = (
@@ -65,7 +65,8 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            Console(stderr=True).print("Interrupted; no output was kept.")
+            kept = "what was done" if "--keep-partial" in arguments else "nothing unfinished"
+            Console(stderr=True).print(f"Interrupted; {kept} was kept.")
         raise
 
 
@@ -299,10 +300,14 @@ def _refuse_same(paths: list[Path]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
+    part = claim(path, None, overwrite=True)
     try:
-        path.write_text(text + "\n", encoding="utf-8")
+        part.write_text(text + "\n", encoding="utf-8")
+        publish(part, path)
     except OSError as error:
         raise OutputError(f"{path} can't be written ({error.strerror}).") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _summary(done: Report) -> str:

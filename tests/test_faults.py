@@ -95,7 +95,7 @@ class _Lines:
         if event == "line":
             self.count += 1
             if self.count == self._fatal:
-                raise KeyboardInterrupt
+                signal.raise_signal(signal.SIGINT)
         return self
 
 

@@ -118,6 +118,7 @@ FRAME = waves(400, 300)
 @given(
     st.floats(-60, 460), st.floats(-60, 360), st.floats(30, 160), st.floats(-math.pi, math.pi)
 )  # fmt: skip
+@example(200, 150, 108, 0)
 def test_a_crop_goes_back_where_it_was_cut(x: float, y: float, eyes: float, angle: float) -> None:
     """Faces may be small, large, upside down and partly, or wholly, out of the picture."""
     half = np.array([math.cos(angle), math.sin(angle)]) * eyes / 2
@@ -418,6 +419,8 @@ def test_times_and_rates_are_in_range_or_refused(
         },
     )
 )
+@example({"quality": 63})
+@example({"quality": 64})
 def test_other_choices_are_in_range_or_refused(choices: dict[str, Any]) -> None:
     quality, lossless = choices.get("quality"), choices.get("lossless", False)
     good = [

@@ -149,7 +149,7 @@ class Reader:
         """Decode the first picture, so that errors come now and the writer knows what to expect."""
         self._reach: dict[int, Fraction] = {}  # by stream: where its last packet ends
         self._last: int | None = None
-        self._encrypted = False
+        self._encrypted = self._broken = False
         self._frames = self._decoded()
         frame = next(self._frames, None)
         if frame is None:
@@ -199,6 +199,7 @@ class Reader:
                         break
                 yield packet
         except FFmpegError as error:
+            self._broken = True
             self.warnings.append(f"{self.source} could not be read to its end: {error.strerror}.")
         yield None
         if self.damaged:
@@ -209,7 +210,8 @@ class Reader:
 
     def _refuse_early_end(self) -> None:
         stated, own = stated_end(self._container, self.video)
-        if stated is None or indexed(self._container, self.video) or not self._reach:
+        whole = indexed(self._container, self.video) and not self._broken
+        if stated is None or whole or not self._reach:
             return
         reached = self._reach.get(self.video.index) if own else max(self._reach.values())
         missing = stated - (reached or 0)

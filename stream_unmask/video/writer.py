@@ -84,6 +84,7 @@ class Writer:
         self.carried: list[str] = []
         self._keep_partial = keep_partial
         self._segments = segments
+        self._whole = False
         self.frames = 0
         self._reader = reader
         self._carry = carry
@@ -115,7 +116,9 @@ class Writer:
                 self._discard()
             return
         try:
-            self._finish()
+            self.finish()
+            if self._part is not None:
+                publish(self._part, self.target)
         except BaseException:
             self._discard()
             raise
@@ -201,6 +204,9 @@ class Writer:
             data = self._reader.covers[stream.index]
             self._container.add_attachment(file, f"image/{kind}", data)
             self.carried.append(described(stream))
+        elif self._live and _lacks_header(stream):
+            # FFmpeg goes back to fill in what the header lacks, and dies of it where it can't.
+            self.dropped.append(f"{described(stream)}: not possible without a file")
         elif _takes(name, stream):
             self._routes[stream.index] = self._container.add_stream_from_template(
                 stream, opaque=True
@@ -300,7 +306,10 @@ class Writer:
         self._last[index] = max(self._last.get(index, packet.pts), packet.pts)
         self._container.mux_one(packet)
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Nothing comes back; the file is whole, but has not got its name yet. Once is enough."""
+        if self._whole:
+            return
         if not self.frames:
             raise OutputError(f"{self.target} got no frame.")
         with self._errors():
@@ -309,10 +318,9 @@ class Writer:
                 self._mux(self._video.encode(None))
             index = self._video.index  # which is void once the file is closed
             self._container.close()
-            if self._part is None:
-                return
-            self._check_end(self._part, index)
-        publish(self._part, self.target)
+            self._whole = True
+            if self._part is not None:
+                self._check_end(self._part, index)
 
     def _check_end(self, part: Path, index: int) -> None:
         """OutputError unless the last picture written is found in the file."""
