@@ -358,3 +358,32 @@ def test_ctrl_c_keeps_no_output(example: Path, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_verify_reads_back_what_a_file_says(
+    command: Command, picture: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("c2pa")
+    code, _, err = command(picture, "-o", tmp_path / "out.png", "--sign")
+    assert (code, err) == (0, "")
+    code, out, _ = command("verify", tmp_path / "out.png")
+    assert code == 0
+    assert mark() in out
+    assert "manifest is whole" in out
+    data = bytearray((tmp_path / "out.png").read_bytes())
+    data[-40] ^= 255  # in the picture's own data
+    (tmp_path / "changed.png").write_bytes(data)
+    code, out, _ = command("verify", tmp_path / "changed.png")
+    assert code == 1
+    assert "does not hold" in out
+    code, out, _ = command("verify", picture)
+    assert code == 0
+    assert "no mark" in out
+    refused(command("verify", tmp_path / "nothing.png"), "nothing.png")
+
+
+def test_what_can_not_be_signed_is_refused_before_the_work(command: Command, bad: Bad) -> None:
+    pytest.importorskip("c2pa")
+    before = bad.files()
+    refused(command(bad.clip, "-o", bad.folder / "out.mkv", "--sign"), "can't be signed")
+    assert bad.files() == before
