@@ -20,7 +20,8 @@ class Options:
     "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady crops, maps and fills over time.
     look_ahead: frames to come that have a say in that; 0 for live use. batch: faces to gather
     before the networks run. window: frames that may wait for that, which bounds the delay. every:
-    frames from one face detection to the next. encoding: how the video is encoded. limits: how much
+    frames from one face detection to the next; with `smooth` and `look_ahead`, up to six times as
+    many while nothing is new, and as many wait for faces to be found later. encoding: how the video is encoded. limits: how much
     an input may ask for. start, end: seconds of the input between which to work. rate: pictures a
     second of an input that is a sequence of pictures. label: draw a visible mark on frames with an
     invented face. overwrite: replace what has the output's name. keep_partial: what was done before

@@ -14,6 +14,7 @@ from stream_unmask.backends import Engine, EngineSpec, open_engine
 from stream_unmask.faces.crop import cut, paste
 from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE, Detector
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, eye_region, turned
+from stream_unmask.faces.lookback import looked_back
 from stream_unmask.faces.smoothing import steadied
 from stream_unmask.faces.tracker import Tracker
 from stream_unmask.label import label_patch
@@ -36,7 +37,9 @@ from stream_unmask.video.frame import (
 )
 
 T = TypeVar("T")
+Seen = tuple[Frame, Image, tuple[Face, ...]]
 
+_RARELY = 6  # times as long it takes at the most to the next detection, while nothing is new
 _FADE = (0.6, 0.75)  # how far a head is turned when its fill begins to fade out, and has done
 _SPARED_EDGE = 0.03  # sigma of the soft edge around eyes that stay, in units
 _UNSEEN = np.zeros((0, 0, 3), np.uint8)
@@ -95,14 +98,18 @@ def open_parts(options: Options) -> Iterator[Parts]:
 
 def find(frames: Iterable[Frame], parts: Parts, options: Options) -> Iterator[Scene]:
     """Each frame with the crops of its faces, followed from frame to frame and held steady."""
-    tracker = Tracker(parts.detector, parts.landmarker, options.every)
+    waits = options.smooth and options.look_ahead > 0
+    rarely = options.every * _RARELY if waits else options.every
+    tracker = Tracker(parts.detector, parts.landmarker, options.every, rarely)
     profile = parts.networks.profile
-    seen = (_seen(frame, tracker) for frame in frames)
+    seen: Iterable[Seen] = (_seen(frame, tracker) for frame in frames)
+    if waits:
+        seen = looked_back(seen, parts.landmarker, rarely - 1, lambda f: to_rgb(f.picture))
     for frame, image, faces in steadied(seen) if options.smooth else seen:
         yield Scene(frame, tuple(cut(image, f, profile.eyes, profile.size) for f in faces))
 
 
-def _seen(frame: Frame, tracker: Tracker) -> tuple[Frame, Image, tuple[Face, ...]]:
+def _seen(frame: Frame, tracker: Tracker) -> Seen:
     """The frame, its picture and the faces in it; an empty picture where nobody has to look."""
     luma = sparse_luma(frame.picture)
     if luma is not None and tracker.idle(luma):

@@ -57,6 +57,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "av": "video/",
     "openvino": "backends/openvino.py",
+    "platformdirs": "backends/openvino.py",
     "onnxruntime": "backends/onnxruntime.py",
     "c2pa": "provenance.py",
     "cryptography": "provenance.py",

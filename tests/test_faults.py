@@ -46,7 +46,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FRAMES, FRAME_RATE = 50, 5  # ten seconds, against which the second that may be missing is little
 RUNS = 2  # of each kind, unless more are asked for
-_PATIENCE = 120.0  # seconds after which a run has come to a standstill
+_PATIENCE = 60.0  # seconds after which a run has come to a standstill
 _PACE = 0.007  # seconds that a frame takes at least, so that there are moments to disturb
 _LAST_SECOND = FRAME_RATE + 1  # frames that may be missing: files that end a little early are usual
 
@@ -81,10 +81,14 @@ class _NoFace:
 
 
 class _Lines:
-    """Counts the lines that the main thread comes by where it matters; Ctrl-C comes at one."""
+    """Counts the lines that the main thread comes by where it matters; Ctrl-C comes at one.
 
-    def __init__(self, fatal: int | None) -> None:
-        self.count, self._fatal = 0, fatal
+    Each is counted once, however often it is come by. within: only those of a function.
+    """
+
+    def __init__(self, fatal: int | None, within: str | None) -> None:
+        self.count, self._fatal, self._within = 0, fatal, within
+        self._seen: set[tuple[str, int]] = set()
 
     def __call__(self, frame: Any, event: str, argument: Any) -> Any:
         file = frame.f_code.co_filename
@@ -92,7 +96,10 @@ class _Lines:
         ours = "stream_unmask" in file and name != "cli.py"
         if not ours and name not in ("contextlib.py", "threading.py", "queue.py"):
             return None
-        if event == "line":
+        if self._within not in (None, frame.f_code.co_name):
+            return None
+        if event == "line" and (file, frame.f_lineno) not in self._seen:
+            self._seen.add((file, frame.f_lineno))
             self.count += 1
             if self.count == self._fatal:
                 signal.raise_signal(signal.SIGINT)
@@ -126,6 +133,9 @@ def _child(plan: dict[str, Any], arguments: list[str]) -> None:
         time.sleep(_PACE)
         if number == plan.get("interrupt"):
             signal.raise_signal(signal.SIGINT)
+        if number == plan.get("shorten"):
+            path = Path(arguments[0])
+            os.truncate(path, path.stat().st_size * 2 // 3)
         return item
 
     usual_prefetch = prefetch.prefetch
@@ -149,7 +159,7 @@ def _child(plan: dict[str, Any], arguments: list[str]) -> None:
     if "humble" in plan:
         _give_up_privileges()
     sys.argv = ["stream-unmask", *arguments]
-    lines = _Lines(plan.get("line"))
+    lines = _Lines(plan.get("line"), plan.get("within"))
     with os.fdopen(plan["tell"], "w") as tell:
         print("ready", file=tell, flush=True)
         try:
@@ -425,7 +435,7 @@ def shrinking_input(bench: Bench) -> None:
     """The input loses its end while it is read: a sentence, or all of it but for a second."""
     bench.prepare()
     run = bench.start()
-    pause(bench)
+    pause(bench, 0.3)  # before it is opened, a stream without a header is a shorter one
     share = bench.rng.uniform(0, 0.9)
     os.truncate(bench.source, int(bench.source.stat().st_size * share))
     bench.old[bench.source] = bench.source.read_bytes()
@@ -543,7 +553,7 @@ def sigint_at_a_line(bench: Bench) -> None:
 
 @cache
 def lines_to_go() -> int:
-    """How many lines an undisturbed run comes by."""
+    """How many such lines an undisturbed run comes by."""
     with workbench(Random(0)) as bench:
         bench.prepare(extras=True)
         return bench.start(line=0).end().lines
@@ -728,6 +738,21 @@ def test_an_indexed_video_that_breaks_off_is_refused(bench: Bench, share: float)
     set_up(bench, "in.mp4", "out.mp4")
     at = int(bench.source.stat().st_size * share)
     bench.judge(bench.start(source=str(bench.source), at=at).end(), 2)
+
+
+@pytest.mark.parametrize("name", ["in.mp4", "in.mkv", "in.ts"])
+def test_an_input_that_loses_its_end_on_the_way_is_refused(bench: Bench, name: str) -> None:
+    set_up(bench, name, "out.mp4")
+    done = bench.start(shorten=3).end()
+    bench.old[bench.source] = bench.source.read_bytes()
+    bench.judge(done, 2)
+
+
+@pytest.mark.parametrize("line", [1, 5, 9, 11])
+def test_ctrl_c_while_a_thread_starts(bench: Bench, line: int) -> None:
+    """Its starter waits for it: a moment long enough to be met, in which nobody holds it yet."""
+    set_up(bench, "in.mp4", "out.mp4")
+    bench.judge(bench.start(line=line, within="wait").end(), 130)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

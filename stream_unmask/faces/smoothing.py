@@ -54,7 +54,7 @@ class SteadyFace:
     def __call__(self, image: Image, face: Face) -> Face:
         """The face of the next picture (H, W, 3), its anchors and mesh steadied."""
         measured, followed = face.held_by, None
-        look, to_look = _cut(image, face, measured), similarity(measured, _HELD)
+        look, to_look = look_of(image, face), similarity(measured, _HELD)
         if self._past is not None:
             followed = self._followed(look, to_look)
             if _near(followed, measured):
@@ -79,15 +79,8 @@ class SteadyFace:
 
     def _knows(self, one: Grey, other: Grey) -> bool:
         """Whether one look is more like this face, when last nobody doubted it, than another."""
-        y, x = _POINTS.T
-        if self._known is None:
-            return False
-        known, first, second = (
-            cv2.blur(look, (_GRID, _GRID))[y, x].astype(np.float64)
-            for look in (self._known, one, other)
-        )
-        alike = [float(_standard(known) @ _standard(look)) for look in (first, second)]
-        return alike[0] > alike[1]
+        known = self._known
+        return known is not None and likeness(known, one) > likeness(known, other)
 
     def _followed(self, look: Grey, to_look: Affine) -> Points | None:
         """Where the last anchors have moved by the flow to a look; None if that is unknown."""
@@ -150,16 +143,29 @@ def _near(followed: Points | None, measured: Points) -> TypeGuard[Points]:
     return bool(np.abs(followed - measured).max() <= _STRAYED * unit)
 
 
+def look_of(image: Image, face: Face) -> Grey:
+    """The small upright look (h, w) of a face in a picture."""
+    return _cut(image, face, face.held_by)
+
+
+def likeness(one: Grey, other: Grey) -> float:
+    """How much two looks are alike, -1 to 1: the correlation of what isn't finest detail."""
+    first, second = _standard(one), _standard(other)
+    return float(first @ second)
+
+
+def _standard(look: Grey) -> NDArray[np.float64]:
+    """A look's values with mean 0 and norm 1; 0 if they are all the same."""
+    y, x = _POINTS.T
+    values = cv2.blur(look, (_GRID, _GRID))[y, x].astype(np.float64)
+    apart = values - values.mean()
+    return np.asarray(apart / max(float(np.linalg.norm(apart)), 1e-9))
+
+
 def _cut(image: Image, face: Face, anchors: Points) -> Grey:
     """The look (h, w) of a face held by some anchors."""
     crop = cut(image, replace(face, anchors=anchors, mesh=None), _HELD, _SIZE)
     return np.asarray(cv2.cvtColor(crop.image, cv2.COLOR_RGB2GRAY), np.uint8)
-
-
-def _standard(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Values with mean 0 and norm 1; 0 if they are all the same."""
-    apart = values - values.mean()
-    return np.asarray(apart / max(float(np.linalg.norm(apart)), 1e-9))
 
 
 def _oval() -> NDArray[np.intp]:

@@ -1,8 +1,9 @@
 """Follows faces from frame to frame and gives each person a number that stays.
 
 Every frame, the mesh of each face is placed anew around that of the frame before. The detector,
-which costs several times as much, runs every few frames, after a cut and when a face gets lost;
-it brings in new faces and vouches for those whose presence the landmark network doubts.
+which costs several times as much, runs now and then, after a cut and when a face gets lost; it
+brings in new faces and vouches for those whose presence the landmark network doubts. The longer
+there is nothing new and no doubt, the more rarely it runs.
 """
 
 from collections.abc import Callable
@@ -34,7 +35,7 @@ class _Track:
     number: int
     face: Face
     seen: Face  # as it was when the detector last found it
-    unseen: int = 0  # frames since then
+    unseen: int = 0  # frames since the detector first missed it; 0 while it does not
     doubtful: bool = False  # the landmark network sees no face where the mesh is
     lost: int = 0  # frames since it was last shown; 0 while it is
 
@@ -43,21 +44,26 @@ class Tracker:
     """Finds and follows the faces of one video, frame by frame; a new video takes a new object.
 
     detector: the faces of a picture, as `Detector` gives them. every: frames from one detection
-    to the next. A face that the detector misses a few times running is lost; its number is kept
-    for 30 frames more, in case it turns up again nearby.
+    to the next. rarely: the most that it grows to, twofold each time, while nobody is in sight, and
+    to half of it while there is no doubt about anybody. A face that the detector misses a few times
+    running is lost; its number is kept for 30 frames more, in case it turns up again nearby.
     """
 
     def __init__(
-        self, detector: Callable[[Image], tuple[Face, ...]], landmarker: Landmarker, every: int = 5
+        self,
+        detector: Callable[[Image], tuple[Face, ...]],
+        landmarker: Landmarker,
+        every: int = 5,
+        rarely: int | None = None,
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, not {every}")
         self._detector = detector
         self._landmarker = landmarker
-        self._every = every
+        self._every, self._rarely = every, max(every, rarely or every)
         self._tracks: list[_Track] = []
         self._next_number = 0
-        self._since_detection = every
+        self._since_detection = self._pause = every
         self._thumbnail: NDArray[np.float32] | None = None
         self._glimpse: NDArray[np.float32] | None = None  # the same of the luma
 
@@ -69,8 +75,8 @@ class Tracker:
         """
         last, self._glimpse = self._glimpse, _thumbnail(luma)
         if last is not None and _differ(last, self._glimpse):
-            self._since_detection = self._every
-        if self._tracks or self._since_detection + 1 >= self._every:
+            self._since_detection = self._pause = self._every
+        if self._tracks or self._since_detection + 1 >= self._pause:
             return False
         self._since_detection += 1
         self._thumbnail = None
@@ -80,15 +86,24 @@ class Tracker:
         """The faces of the next frame (H, W, 3), with mesh and track number."""
         if self._is_cut(image):
             self._tracks = []
-            self._since_detection = self._every
+            self._since_detection = self._pause = self._every
         alarm = self._follow(image)
         self._since_detection += 1
-        if alarm or self._since_detection >= self._every:
+        if alarm or self._since_detection >= self._pause:
+            known = len(self._tracks)
             self._detect(image)
             self._since_detection = 0
+            self._pause = self._every if len(self._tracks) > known else self._longer()
         self._tidy()
         shown = (track for track in self._tracks if not track.lost)
         return tuple(replace(track.face, track=track.number) for track in shown)
+
+    def _longer(self) -> int:
+        """The frames to the next detection, if this one brought nothing new."""
+        if any(track.lost or track.doubtful or track.unseen for track in self._tracks):
+            return self._every
+        most = self._rarely // 2 if self._tracks else self._rarely
+        return max(min(2 * self._pause, most), self._every)
 
     def _follow(self, image: Image) -> bool:
         """Moves every track to this frame; says whether one just got lost or doubtful."""
@@ -105,13 +120,16 @@ class Tracker:
                 track.face = replace(face, score=track.seen.score)
             alarm |= bool(track.lost) or not (sure or track.doubtful)
             track.doubtful = not sure
-            track.unseen += 1
+            track.unseen += bool(track.unseen)
         return alarm
 
     def _detect(self, image: Image) -> None:
         """Looks for faces in the whole picture: new ones, and those that are known."""
         faces = self._landmarker(image, self._detector(image))
         pairs = _pairs(self._tracks, faces)
+        for number, track in enumerate(self._tracks):
+            if number not in pairs.values():
+                track.unseen = track.unseen or 1
         for index, face in enumerate(faces):
             if index in pairs:
                 _refresh(self._tracks[pairs[index]], face)
@@ -123,7 +141,7 @@ class Tracker:
         """Ends tracks without proof, forgets those long lost and merges those on one face."""
         for track in self._tracks:
             patience = _DOUBTFUL_ROUNDS if track.doubtful else _SURE_ROUNDS
-            if track.lost or track.unseen > patience * self._every:
+            if track.lost or track.unseen > (patience - 1) * self._every:
                 track.lost += 1
                 track.face = track.seen  # where to wait for it: the mesh has wandered off
         kept: list[_Track] = []

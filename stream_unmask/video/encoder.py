@@ -105,6 +105,7 @@ def add_encoder(
         stream = cast(VideoStream, new)
         context = stream.codec_context
         context.pix_fmt = pixel_format
+        context.thread_type = "AUTO"  # PyAV's own choice, slices, makes x264 larger and slower
         _colour(context, picture)
         if sample_aspect_ratio:
             context.sample_aspect_ratio = sample_aspect_ratio

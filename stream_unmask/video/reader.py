@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import av
-from av.error import EOFError as EndOfStream
 from av.error import FFmpegError
 from av.stream import Stream
 
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
 # How far a file may end before its stated duration. Edit lists, rounding and the habits of muxers
 # account for less; a file that lost its end, for more.
 _SLACK_SECONDS, _SLACK_SHARE = Fraction(1), Fraction(1, 20)
-_REORDERED = Fraction(2)  # seconds by which a picture may be decoded before it is shown
-_MOST_FLUSHED = 64  # times that a decoder is asked for what it still holds, after errors
+# Seconds by which a picture may be decoded before it is shown; if that wasn't enough, times more.
+_REORDERED, _FARTHER = Fraction(2), 8
 # Streams are interleaved to within about this many seconds.
 _INTERLEAVE = Fraction(1)
 
@@ -75,11 +74,8 @@ class Reader:
     ) -> None:
         self.source = str(source)
         self._limits = limits or Limits()
-        self.damaged = 0
-        self.warnings: list[str] = []
         self.trailing: tuple[av.Packet[Any], ...] = ()
-        self.zero = Fraction(0)
-        self._frames: Generator[Frame, None, None] | None = None
+        self._frames = self._decoded()  # nothing of it runs yet
         self._container = open_source(self.source, self._limits, rate)
         try:
             self._describe()
@@ -105,8 +101,7 @@ class Reader:
 
     def close(self) -> None:
         """Nothing comes back; the file is closed, and what describes its streams is void."""
-        if self._frames is not None:
-            self._frames.close()
+        self._frames.close()
         self._container.close()
 
     def _describe(self) -> None:
@@ -114,7 +109,9 @@ class Reader:
         container = self._container
         self.streams: tuple[Stream, ...] = tuple(container.streams)
         self.video = video_stream(self.source, self.streams)
-        self.video.codec_context.thread_type = "AUTO"
+        # Not frame by frame in threads: an error would come with a later packet, or with none, and
+        # take good pictures along.
+        self.video.codec_context.thread_type = "SLICE"
         # A stream may change its size on the way, beyond what the container said.
         # FFmpeg counts rows that are filled up, so the last word is had in `_stamp`.
         most = str(2 * self._limits.pixels + 65_536)
@@ -135,11 +132,6 @@ class Reader:
         self._end = None if end is None else self.clock + _exact(end)
         if self._end is None and (missing := missing_bytes(self.source, self._container)):
             raise InputError(f"{self.source} is cut short: {missing} bytes are missing at its end.")
-        if self._begin is not None:
-            # Files are searched by the time of decoding, which is before that of display.
-            target = max(self._begin - _REORDERED, self.clock)
-            with suppress(FFmpegError):  # what can't be searched is read from its beginning
-                self._container.seek(int(target * av.time_base))
         stated, _ = stated_end(self._container, self.video)
         ends = [end for end in (stated, self._end) if end is not None]
         first = (self.video.start_time or 0) * self.time_base if self._begin is None else 0
@@ -147,11 +139,11 @@ class Reader:
 
     def _start_decoding(self) -> None:
         """Decode the first picture, so that errors come now and the writer knows what to expect."""
-        self._reach: dict[int, Fraction] = {}  # by stream: where its last packet ends
-        self._last: int | None = None
-        self._encrypted = self._broken = False
-        self._frames = self._decoded()
-        frame = next(self._frames, None)
+        begin, margin = self._begin, _REORDERED
+        frame = self._first_from(begin, margin)
+        while begin is not None and self._late and begin - margin > self.clock:
+            margin *= _FARTHER
+            frame = self._first_from(begin, margin)
         if frame is None:
             raise self._why_no_frame()
         self._iterator = chain([frame], self._frames)
@@ -159,6 +151,24 @@ class Reader:
         self.display_matrix = display_matrix(self.first)
         size = (self.first.width, self.first.height)
         self.width, self.height = size[::-1] if orientation(self.first).transposed else size
+
+    def _first_from(self, begin: Fraction | None, margin: Fraction) -> Frame | None:
+        """The first frame in the window; the file is read from `margin` seconds before it."""
+        self._frames.close()
+        self._begin, self.zero = begin, Fraction(0)
+        if begin is not None:
+            # Files are searched by the time of decoding, which is before that of display.
+            target = max(begin - margin, self.clock)
+            with suppress(FFmpegError):  # what can't be searched is read from its beginning
+                self._container.seek(int(target * av.time_base))
+        self.damaged = 0
+        self.warnings: list[str] = []
+        self._reach: dict[int, Fraction] = {}  # by stream: where its last packet ends
+        self._last: int | None = None
+        self._encrypted, self._broken = False, ""
+        self._late = True  # until a picture comes that is not after the beginning of the window
+        self._frames = self._decoded()
+        return next(self._frames, None)
 
     def _why_no_frame(self) -> InputError:
         if self._encrypted:
@@ -186,10 +196,9 @@ class Reader:
         limit = None if self._end is None else self._end + _INTERLEAVE
         try:
             for packet in self._container.demux():
-                time = _time(packet)
-                if time is None and not packet.size:
-                    continue  # PyAV's own mark for the end of a stream
-                index = packet.stream_index
+                time, index = _time(packet), packet.stream_index
+                if not packet.size and (time is None or index == self.video.index):
+                    continue  # to PyAV and to decoders this is the end of the stream
                 if is_cover(self.streams[index]):  # these come before all else
                     self.covers[index] = bytes(packet)
                 if time is not None:
@@ -199,23 +208,26 @@ class Reader:
                         break
                 yield packet
         except FFmpegError as error:
-            self._broken = True
-            self.warnings.append(f"{self.source} could not be read to its end: {error.strerror}.")
+            self._broken = f"{self.source} could not be read to its end: {error.strerror}."
+            self.warnings.append(self._broken)
         yield None
         if self.damaged:
             packets = "1 packet" if self.damaged == 1 else f"{self.damaged} packets"
             self.warnings.append(f"{self.source} is damaged: {packets} could not be decoded.")
-        if self._end is None:
+        if self._end is None or self._broken:
             self._refuse_early_end()
 
     def _refuse_early_end(self) -> None:
         stated, own = stated_end(self._container, self.video)
+        ends = [end for end in (stated, self._end) if end is not None]
+        if self._broken and not ends:  # nobody knows how much more there was to be
+            raise InputError(self._broken)
         whole = indexed(self._container, self.video) and not self._broken
-        if stated is None or whole or not self._reach:
+        if whole or not ends or not self._reach:
             return
         reached = self._reach.get(self.video.index) if own else max(self._reach.values())
-        missing = stated - (reached or 0)
-        if missing > max(_SLACK_SECONDS, _SLACK_SHARE * stated):
+        missing = min(ends) - (reached or 0)
+        if missing > max(_SLACK_SECONDS, _SLACK_SHARE * min(ends)):
             raise InputError(
                 f"{self.source} is cut short: its last {float(missing):.1f} seconds are missing."
             )
@@ -223,16 +235,12 @@ class Reader:
     def _pictures(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         """What comes out of the decoder once it has the packet, each picture with a time."""
         pictures: list[av.VideoFrame] = []
-        for _ in range(1 if packet is not None else _MOST_FLUSHED):
-            try:
-                pictures = self.video.codec_context.decode(packet)
-                break
-            except EndOfStream:
-                break
-            except FFmpegError:  # behind an error at the end there may be good pictures still
-                encrypted = packet is not None and packet.has_sidedata("encryption_info")
-                self._encrypted = self._encrypted or encrypted
-                self._count_damage()
+        try:
+            pictures = self.video.codec_context.decode(packet)
+        except FFmpegError:
+            encrypted = packet is not None and packet.has_sidedata("encryption_info")
+            self._encrypted = self._encrypted or encrypted
+            self._count_damage()
         for picture in pictures:
             self._stamp(picture)
         return pictures
@@ -260,6 +268,8 @@ class Reader:
         step = picture.duration or round(1 / (self.frame_rate * self.time_base)) or 1
         picture.pts = ahead[0] if ahead else 0 if last is None else last + step
         picture.time_base = self.time_base
+        if last is None and self._begin is not None:
+            self._late = picture.pts * self.time_base > self._begin
         self._last = picture.pts
 
     def _inside(self, time: Fraction | None) -> bool:

@@ -25,10 +25,10 @@ from stream_unmask.errors import InputError, OptionError
 
 STDIN = "-"
 USUAL_RATE = Fraction(25)  # of pictures that nothing is known of
-SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "udp")
+SCHEMES = ("http", "https", "rtsp", "rtsps", "rtmp", "rtmps", "udp")
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 _NUMBERED = re.compile(r"%0?(\d*)d")
-_PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,data,rtsp,rtp,srtp,udp,rtmp,rtmps,srt"
+_PROTOCOLS = "http,https,httpproxy,tcp,tls,crypto,data,rtsp,rtp,srtp,udp,rtmp,rtmps"
 # A connection that breaks is tried again, a bounded number of times.
 _NETWORK = {
     "reconnect": "1", "reconnect_delay_max": "4",
@@ -116,15 +116,15 @@ def _address(source: str, rate: Fraction, limits: Limits) -> tuple[str, str | No
     """What FFmpeg is to open, as which format (None: it finds out), with which options."""
     if source == STDIN:
         return "pipe:0", None, {"protocol_whitelist": "pipe"}
-    scheme = _URL.match(source)
-    if scheme is not None:
-        if scheme[1].lower() not in SCHEMES:
+    if (match := _URL.match(source)) is not None:
+        scheme = match[1].lower()
+        if scheme not in SCHEMES:
             raise InputError(f"{source}: only {', '.join(SCHEMES)} can be opened.")
         silence = str(round(limits.timeout * 1e6))
         options = {"protocol_whitelist": _PROTOCOLS, "rw_timeout": silence, **_NETWORK}
-        if not scheme[1].lower().startswith("rtmp"):  # to which it would mean to be a server
+        if not scheme.startswith("rtmp"):  # to which it would mean to be a server
             options["timeout"] = silence
-        return source, None, options
+        return scheme + source[len(scheme) :], None, options
     path = Path(source)
     # The prefix keeps names like "a:b.mp4" from being taken for a protocol.
     options = {"protocol_whitelist": "file,crypto,data"}

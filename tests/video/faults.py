@@ -31,6 +31,7 @@ from stream_unmask.video.reader import Reader
 from stream_unmask.video.source import Limits
 from stream_unmask.video.writer import Writer
 
+_LIMITS = Limits(errors=5)  # the clips are short
 _ADDRESSES = 12 << 30  # beyond, allocations fail: the machine must survive, and the case is told
 # Names at which containers keep numbers: sizes before them (MP4, PNG), after them (AVI, WebP).
 _BOXES = re.compile(
@@ -52,27 +53,23 @@ _EXTREMES += [2**32 - 2, 2**32 - 1, 2**63 - 1, 2**64 - 1]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A clip to make: encoder, format of its pixels, encoder of the sound, and the muxer's wishes.
-
-    told: whether it gets tags and chapters.
-    """
+    """A clip: encoder, format of its pixels, encoder of the sound, and the muxer's wishes."""
 
     codec: str
     pixels: str = "yuv420p"
     sound: str | None = None
     muxer: dict[str, str] = field(default_factory=dict)
-    told: bool = False
 
 
 RECIPES = {
-    "whole.mp4": Recipe("libx264", sound="aac", muxer={"movflags": "faststart"}, told=True),
+    "whole.mp4": Recipe("libx264", sound="aac", muxer={"movflags": "faststart"}),
     "plain.mp4": Recipe("libx264"),
     "pieces.mp4": Recipe("libx264", sound="aac", muxer={"movflags": "frag_keyframe+empty_moov"}),
     "hevc.mp4": Recipe("libx265", "yuv420p10le"),
     "av1.mp4": Recipe("libsvtav1"),
     "prores.mov": Recipe("prores_ks", "yuv422p10le", "pcm_s16le"),
     "lines.mov": Recipe("qtrle", "rgb24"),
-    "whole.mkv": Recipe("libx264", sound="aac", told=True),
+    "whole.mkv": Recipe("libx264", sound="aac"),
     "exact.mkv": Recipe("ffv1", "yuv444p", "flac"),
     "vp9.webm": Recipe("libvpx-vp9", sound="libopus"),
     "vp8.webm": Recipe("libvpx"),
@@ -88,7 +85,7 @@ RECIPES = {
 }  # fmt: skip
 
 
-def make_seeds(folder: Path, frames: int = 12) -> list[Path]:
+def make_seeds(folder: Path, frames: int = 20) -> list[Path]:
     """Small clips in every container that can be made here, and three pictures."""
     for name, recipe in RECIPES.items():
         _make_clip(folder / name, recipe, frames)
@@ -102,11 +99,12 @@ def make_seeds(folder: Path, frames: int = 12) -> list[Path]:
 def _make_clip(path: Path, recipe: Recipe, frames: int) -> None:
     muxer = {"fflags": "+bitexact"} | recipe.muxer  # Matroska invents identifiers otherwise
     with av.open(str(path), "w", container_options=muxer) as container:
-        if recipe.told:
-            container.metadata.update({"title": "A walk", "comment": "ours", "artist": "me"})
-            chapter = {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000)}
-            container.set_chapters([{**chapter, "metadata": {"title": "one"}}])  # type: ignore[list-item]
-        stream: Any = container.add_stream(recipe.codec, rate=25)
+        container.metadata.update({"title": "A long walk " * 8, "comment": "ours", "artist": "é"})
+        chapter = {"id": 1, "start": 0, "end": 200, "time_base": Fraction(1, 1000)}
+        container.set_chapters([{**chapter, "metadata": {"title": "one"}}])  # type: ignore[list-item]
+        # Slow, so that seconds get lost, for which a file is refused; MPEG-2 knows few rates.
+        rate = 25 if recipe.codec == "mpeg2video" else 5
+        stream: Any = container.add_stream(recipe.codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = 96, 64, recipe.pixels
         stream.codec_context.thread_count = 1  # the same bytes wherever it is made
         stream.codec_context.gop_size = 6
@@ -121,12 +119,13 @@ def _make_clip(path: Path, recipe: Recipe, frames: int) -> None:
             image = np.full((64, 96, 3), 40 + 9 * index % 200, np.uint8)
             image[10:50, 20 + 2 * index % 40 :][:, :30] = rng.integers(0, 255, (40, 30, 3))
             frame = av.VideoFrame.from_ndarray(image).reformat(format=recipe.pixels)
-            frame.pts, frame.time_base = index, Fraction(1, 25)
+            frame.pts, frame.time_base = index, Fraction(1, rate)
             container.mux(stream.encode(frame))
             if sound:
-                tone = (8000 * np.sin(np.arange(1920) / 9)).astype(np.int16)
+                length = 48000 // rate
+                tone = (8000 * np.sin(np.arange(length) / 9)).astype(np.int16)
                 heard = av.AudioFrame.from_ndarray(tone[None], "s16", "mono")
-                heard.sample_rate, heard.pts = 48000, index * 1920
+                heard.sample_rate, heard.pts = 48000, index * length
                 heard.time_base = Fraction(1, 48000)
                 container.mux(sound.encode(heard))
         container.mux(stream.encode(None))
@@ -254,9 +253,30 @@ class Order:
     memory: int = 2 << 30
 
 
+def _no_sound(seeds: Path) -> tuple[str, bytes]:
+    """Noise where sound should be: after a jump, streams turn up that nobody knew of."""
+    data = bytearray((seeds / "sorenson.flv").read_bytes())
+    data[14900:17081] = b"\xff" * 2181
+    return ".flv", bytes(data)
+
+
+def _huge_chunk(seeds: Path) -> tuple[str, bytes]:
+    """A small picture with pixels that say to be four gigabytes long."""
+    data = bytearray((seeds / "grey.png").read_bytes())
+    at = data.index(b"IDAT")
+    data[at - 4 : at] = b"\xff" * 4
+    return ".png", bytes(data)
+
+
+# What was found once: cases -1, -2 ... of every seed.
+FOUND = (_no_sound, _huge_chunk)
+
+
 def case(order: Order, number: int) -> tuple[str, bytes, Random]:
     """The suffix and the bytes of a case, and the chance that is left for what is done with it."""
     rng = Random(f"{order.seed}/{number}")
+    if number < 0:
+        return *FOUND[-number - 1](Path(order.seeds)), rng
     files = sorted(Path(order.seeds).iterdir())
     chosen, other = rng.choice(files), rng.choice(files)
     # Like meets like more often than chance would have it.
@@ -267,10 +287,18 @@ def case(order: Order, number: int) -> tuple[str, bytes, Random]:
 
 def read(source: Path, folder: Path, rng: Random) -> None:
     """Nothing comes back; all frames were decoded and seen as RGB."""
+    del folder, rng
+    _look(source, None, None)
+
+
+def from_the_middle(source: Path, folder: Path, rng: Random) -> None:
+    """Nothing comes back; the same with frames from the middle on."""
     del folder
-    cuts: list[tuple[float | None, float | None]] = [(None, None)] * 3 + [(0.1, None), (0.1, 0.3)]
-    start, end = rng.choice(cuts)
-    with Reader(source, start, end) as reader:
+    _look(source, 2.5, rng.choice((None, 3.5)))
+
+
+def _look(source: Path, start: float | None, end: float | None) -> None:
+    with Reader(source, start, end, limits=_LIMITS) as reader:
         for frame in reader:
             assert to_rgb(frame.picture).shape[2] == 3
         _one_line(*reader.warnings)
@@ -280,7 +308,10 @@ def copy(source: Path, folder: Path, rng: Random) -> None:
     """Nothing comes back; what was read is written, some frames with a label on, and plays."""
     target = folder / f"out{rng.choice(('.mp4', '.mp4', '.mov', '.mkv', '.mkv', '.webm'))}"
     every = rng.choice((0, 0, 3))
-    with Reader(source) as reader, Writer(target, reader, metadata={"comment": "ours"}) as writer:
+    with (
+        Reader(source, limits=_LIMITS) as reader,
+        Writer(target, reader, metadata={"comment": "ours"}) as writer,
+    ):
         for index, frame in enumerate(reader):
             picture = frame.picture
             if every and index % every == 0:
@@ -337,7 +368,7 @@ def subjects(name: str, suffix: str) -> list[Callable[[Path, Path, Random], None
     """What a case is shown to."""
     if name != "all":
         return [globals()[name]]
-    return [picture] if suffix in SUFFIXES else [read, copy]
+    return [picture] if suffix in SUFFIXES else [read, from_the_middle, copy]
 
 
 Kind = Literal["error", "file", "memory", "thread", "descriptor", "crash", "hang"]

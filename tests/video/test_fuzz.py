@@ -29,11 +29,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.video.faults import Finding, Order, case, make_seeds
+from tests.video.faults import FOUND, Finding, Order, case, make_seeds
 
 ROOT = Path(__file__).parents[2]
 CONTAINERS = ROOT.parent / "shared" / "data" / "containers"
-CASES, SEED = 150, 1
+CASES, SEED = 300, 1
 _BATCH = 50  # cases that share a process
 _PATIENCE = 20.0  # seconds of work for a case
 _WAIT = 90.0  # seconds in all, on a machine that is busy with other things
@@ -137,6 +137,11 @@ def test_spoiled_files_make_no_trouble(tmp_path: Path) -> None:
     assert [event for event in events if isinstance(event, int)] == list(range(CASES))
 
 
+def test_what_was_found_once_is_not_found_again(tmp_path: Path) -> None:
+    order = prepared(tmp_path, SEED, -len(FOUND), 0, shared=False)
+    assert [event for event in hunt(order) if isinstance(event, Finding)] == []
+
+
 def test_a_case_is_the_same_each_time(tmp_path: Path) -> None:
     order = prepared(tmp_path, SEED, 0, 40, shared=False)
     first, again = ([case(order, number)[1] for number in range(40)] for _ in range(2))
@@ -162,7 +167,7 @@ def test_the_fuzzer_notices(tmp_path: Path, subject: str, kind: str, word: str) 
     """Cases that go wrong are named each, and the next ones are tried all the same."""
     order = replace(prepared(tmp_path, SEED, 3, 5, shared=False), subject=subject)
     order = replace(order, memory=order.memory if kind != "memory" else 400 << 20)
-    events = list(hunt(order, wait=4.0 if kind == "hang" else _WAIT))
+    events = list(hunt(order, wait=2.0 if kind == "hang" else _WAIT))
     found = [event for event in events if isinstance(event, Finding)]
     assert [(finding.case, finding.kind) for finding in found] == [(3, kind), (4, kind)]
     assert all(word in finding.what for finding in found)

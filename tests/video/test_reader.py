@@ -70,6 +70,19 @@ def test_trim_begins_at_zero_and_keeps_sound_and_picture_together(
     assert all(0 <= p.pts * p.time_base < 1 for p in passengers)
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.mov"])
+def test_trim_finds_the_frame_across_gaps(make_clip: Make, name: str) -> None:
+    """Pictures that wait for one nine seconds later are decoded that much after their own time."""
+    pts = [0, 512, 6912, 122112, 237312, 352512, *range(353024, 358000, 512)]
+    path = make_clip(name, pts=pts, options={"g": "5", "bf": "2"})
+    with Reader(path) as reader:
+        times = [frame.seconds for frame in reader]
+    for index, time in enumerate(times[1:], 1):
+        with Reader(path, start=time) as reader:
+            assert reader.zero == time
+            assert len(list(reader)) == len(times) - index
+
+
 def test_trim_to_a_duration_only_leaves_times_alone(make_clip: Make) -> None:
     with Reader(make_clip(pts=range(1000, 20000, 500)), end=0.5) as reader:
         times = [frame.seconds for frame in reader]
