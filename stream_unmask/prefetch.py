@@ -4,11 +4,13 @@ Both belong to a `with` block and are gone when it ends, however it ends. Close 
 files they work on, that is, name them last in the `with` statement.
 """
 
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, Queue
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
+from types import FrameType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -52,8 +54,8 @@ def prefetch(source: Iterable[T], size: int) -> Iterator[Iterator[T]]:
         queue.put(_End(error))
 
     thread = Thread(target=work, name="prefetch")
-    thread.start()
     try:
+        _start(thread)
         yield _received(queue)
     finally:
         stop.set()
@@ -86,8 +88,8 @@ def background(sink: Callable[[T], object], size: int) -> Iterator[Callable[[T],
         queue.put(_Item(value))
 
     thread = Thread(target=work, name="background")
-    thread.start()
     try:
+        _start(thread)
         yield put
         queue.put(_End())
         thread.join()
@@ -104,6 +106,25 @@ def _received(queue: Queue[_Item[T] | _End]) -> Iterator[T]:
         yield item.value
     if item.error is not None:
         raise item.error
+
+
+def _start(thread: Thread) -> None:
+    """Nothing comes back; the thread runs, whatever happens.
+
+    A Ctrl-C waits until then: Python's own start leaves a thread that nobody knows to be running.
+    """
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is None or current_thread() is not main_thread():  # it is not ours to change
+        thread.start()
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        thread.start()
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    if came and callable(usual):
+        usual(*came[0])
 
 
 def _join(thread: Thread, unblock: Callable[[], None]) -> None:

@@ -44,10 +44,10 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FRAMES, FRAME_RATE = 50, 5  # ten seconds, against which the second that may be missing is little
+FRAMES, FRAME_RATE = 100, 10  # ten seconds, against which the second that may be missing is little
 RUNS = 2  # of each kind, unless more are asked for
 _PATIENCE = 60.0  # seconds after which a run has come to a standstill
-_PACE = 0.007  # seconds that a frame takes at least, so that there are moments to disturb
+_PACE = 0.004  # seconds that a frame takes at least, so that there are moments to disturb
 _LAST_SECOND = FRAME_RATE + 1  # frames that may be missing: files that end a little early are usual
 
 
@@ -266,13 +266,13 @@ def _make_clip(path: Path) -> None:
         sound: Any = container.add_stream("aac", rate=48000, layout="mono")
         for index in range(FRAMES):
             image = np.full((96, 128, 3), 60, np.uint8)
-            image[16:80, index : index + 64] = rng.integers(0, 255, (64, 64, 3))
+            image[16:80, index % 64 :][:, :64] = rng.integers(0, 255, (64, 64, 3))
             frame = av.VideoFrame.from_ndarray(image)
             frame.pts, frame.time_base = index, Fraction(1, FRAME_RATE)
             container.mux(stream.encode(frame))
-            tone = (8000 * np.sin(np.arange(9600) / 9)).astype(np.int16)
+            tone = (8000 * np.sin(np.arange(4800) / 9)).astype(np.int16)
             heard = av.AudioFrame.from_ndarray(tone[None], "s16", "mono")
-            heard.sample_rate, heard.pts = 48000, index * 9600
+            heard.sample_rate, heard.pts = 48000, index * 4800
             heard.time_base = Fraction(1, 48000)
             container.mux(sound.encode(heard))
         container.mux(stream.encode(None))
@@ -643,7 +643,7 @@ def undisturbed(source: str, target: str) -> list[bytes]:
 def keep_partial(bench: Bench) -> None:
     """Ctrl-C with --keep-partial: what was done plays, and is gone after the next whole run."""
     bench.prepare(extras=False)
-    done = bench.start("--keep-partial", interrupt=bench.rng.randint(45, FRAMES)).end()
+    done = bench.start("--keep-partial", interrupt=bench.rng.randint(90, FRAMES)).end()
     bench.judge(done, 130, parts=True)
     assert 0 < played(part_of(bench.outputs[0])) <= FRAMES
     bench.judge(bench.start("--keep-partial").end(), 0)

@@ -130,8 +130,8 @@ class Reader:
         self.clock = Fraction(self._container.start_time or 0, av.time_base)
         self._begin = self.clock + _exact(start) if start else None
         self._end = None if end is None else self.clock + _exact(end)
-        if self._end is None and (missing := missing_bytes(self.source, self._container)):
-            raise InputError(f"{self.source} is cut short: {missing} bytes are missing at its end.")
+        if self._end is None:
+            self._refuse_missing_bytes()
         stated, _ = stated_end(self._container, self.video)
         ends = [end for end in (stated, self._end) if end is not None]
         first = (self.video.start_time or 0) * self.time_base if self._begin is None else 0
@@ -214,8 +214,15 @@ class Reader:
         if self.damaged:
             packets = "1 packet" if self.damaged == 1 else f"{self.damaged} packets"
             self.warnings.append(f"{self.source} is damaged: {packets} could not be decoded.")
+        if self._end is None:
+            self._refuse_missing_bytes()  # it may have lost its end meanwhile
         if self._end is None or self._broken:
             self._refuse_early_end()
+
+    def _refuse_missing_bytes(self) -> None:
+        missing = missing_bytes(self.source, self._container)
+        if missing:
+            raise InputError(f"{self.source} is cut short: {missing} bytes are missing at its end.")
 
     def _refuse_early_end(self) -> None:
         stated, own = stated_end(self._container, self.video)
