@@ -21,12 +21,13 @@ class Options:
     look_ahead: frames to come that have a say in that; 0 for live use. batch: faces to gather
     before the networks run. window: frames that may wait for that, which bounds the delay. every:
     frames from one face detection to the next; with `smooth` and `look_ahead`, up to six times as
-    many while nothing is new, and as many wait for faces to be found later. encoding: how the video is encoded. limits: how much
-    an input may ask for. start, end: seconds of the input between which to work. rate: pictures a
-    second of an input that is a sequence of pictures. label: draw a visible mark on frames with an
-    invented face. overwrite: replace what has the output's name. keep_partial: what was done before
-    an error stays, playable, under NAME.part.EXT. resume: leave finished outputs alone, and work in
-    segments that are kept under NAME.part, for a later run to go on from.
+    many while nothing is new, and as many wait for faces to be found later. encoding: how the video
+    is encoded. limits: how much an input may ask for. start, end: seconds of the input between
+    which to work. rate: pictures a second of an input that is a sequence of pictures. label: draw a
+    visible mark on frames with an invented face. overwrite: replace what has the output's name.
+    keep_partial: what was done before an error stays, playable, under NAME.part.EXT. resume: leave
+    finished outputs alone, and work in segments that are kept under NAME.part, for a later run to
+    go on from.
     """
 
     profile: str = PORTRAIT.name

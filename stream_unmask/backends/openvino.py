@@ -75,9 +75,7 @@ def open_engine(spec: EngineSpec, path: Path, device: str) -> OpenVinoEngine:
         config["INFERENCE_PRECISION_HINT"] = "f32"
     core = ov.Core()
     try:
-        return OpenVinoEngine(
-            spec, lambda: core.compile_model(str(path), _DEVICES[device], config)
-        )
+        return OpenVinoEngine(spec, lambda: core.compile_model(str(path), _DEVICES[device], config))
     except RuntimeError as error:
         raise BackendError(str(error).strip().splitlines()[-1]) from error
 

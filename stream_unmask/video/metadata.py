@@ -60,10 +60,13 @@ def size_of(data: bytes) -> tuple[int, int] | None:
 
 
 def is_cut(data: bytes) -> bool:
-    """True if a JPEG or PNG lacks its end; decoders fill the rest with grey."""
+    """True if a JPEG or PNG lacks its end, or a PNG a part on the way there.
+
+    Decoders fill the rest with grey, and make room for a part of whatever size it states.
+    """
     if kind_of(data) == "jpeg":  # its end marker after its last scan (a preview has its own)
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    return kind_of(data) == "png" and b"IEND" not in data
+    return kind_of(data) == "png" and all(name != b"IEND" for name, _ in _png_chunks(data))
 
 
 def is_animated(data: bytes) -> bool:

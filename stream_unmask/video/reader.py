@@ -195,7 +195,7 @@ class Reader:
         """The packets until a little after the window, then None, to flush the decoder."""
         limit = None if self._end is None else self._end + _INTERLEAVE
         try:
-            for packet in self._container.demux():
+            for packet in self._demuxed():
                 time, index = _time(packet), packet.stream_index
                 if not packet.size and (time is None or index == self.video.index):
                     continue  # to PyAV and to decoders this is the end of the stream
@@ -218,6 +218,10 @@ class Reader:
             self._refuse_missing_bytes()  # it may have lost its end meanwhile
         if self._end is None or self._broken:
             self._refuse_early_end()
+
+    def _demuxed(self) -> Iterator[av.Packet[Any]]:
+        with suppress(IndexError):  # PyAV's at the end, if streams turned up on the way
+            yield from self._container.demux()
 
     def _refuse_missing_bytes(self) -> None:
         missing = missing_bytes(self.source, self._container)
