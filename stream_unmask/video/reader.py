@@ -275,7 +275,8 @@ class Reader:
         if self._container.format.name == "avi":  # it knows only the order of decoding
             times.reverse()
         last = self._last
-        ahead = [time for time in times if time is not None and (last is None or time > last)]
+        most = round(Fraction(self._limits.hours) * 3600 / self.time_base)  # beyond, it is damaged
+        ahead = [t for t in times if t is not None and (last is None or last < t <= last + most)]
         step = picture.duration or round(1 / (self.frame_rate * self.time_base)) or 1
         picture.pts = ahead[0] if ahead else 0 if last is None else last + step
         picture.time_base = self.time_base

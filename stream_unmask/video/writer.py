@@ -46,6 +46,8 @@ _STALE |= {"bps", "number_of_frames", "number_of_bytes", "rotate"}
 _RUN_UP = Fraction(3, 20)
 _ODD = 3600  # seconds before its display at which no picture is decoded
 _REORDERED = 16  # ticks; more than packets that come before the picture that is shown first
+# Seconds by which the sound is never ahead of the picture, and other streams neither.
+_ASTRAY, _FAR_ASTRAY = 60, 86_400
 _COARSE = Fraction(1, 500)  # Matroska counts in milliseconds
 STDOUT = "-"
 
@@ -240,8 +242,11 @@ class Writer:
             shift = round(self.shift / packet.time_base)
             last = self._last.get(route.index)
             dts = packet.pts if packet.dts is None else packet.dts
-            dts = (last or 0) + (packet.duration or 1) if dts is None else dts + shift
-            pts = dts if packet.pts is None else packet.pts + shift
+            dts = None if dts is None else dts + shift
+            astray = dts is not None and self._is_astray(dts, packet, route)
+            if dts is None or astray:
+                dts = (last or 0) + (packet.duration or 1)
+            pts = dts if packet.pts is None or astray else packet.pts + shift
             if last is not None and dts <= last:  # muxers insist that it rises
                 dts = last + 1
             packet.dts, packet.pts = dts, max(pts, dts)
@@ -253,6 +258,18 @@ class Writer:
                 note = f"stream {route.index}: some packets were refused ({error.strerror})"
                 if note not in self.dropped:
                     self.dropped.append(note)
+
+    def _is_astray(self, dts: int, packet: av.Packet[Any], route: Stream) -> bool:
+        """Whether a packet's time is far ahead of its own stream and of the picture, both.
+
+        It is damaged then, and would drag along all that come after it.
+        """
+        shown, last = self._last.get(self._video.index), self._last.get(route.index)
+        if shown is None or last is None:
+            return False
+        most = _ASTRAY if route.type == "audio" else _FAR_ASTRAY
+        usual = max(shown * self._reader.time_base, last * packet.time_base)
+        return dts * packet.time_base - usual > most
 
     def _encode(self, picture: av.VideoFrame) -> None:
         """Encode the picture at its own time; afterwards it is as it was."""

@@ -268,8 +268,20 @@ def _huge_chunk(seeds: Path) -> tuple[str, bytes]:
     return ".png", bytes(data)
 
 
+def _sound_in_days(seeds: Path) -> tuple[str, bytes]:
+    """A packet of sound that says to come in twelve days, amid others: muxers gave up on it."""
+    data = bytearray((seeds / "sorenson.flv").read_bytes())
+    at, sounds = 13, 0
+    while sounds < 100:
+        sounds += data[at] == 8
+        size = int.from_bytes(data[at + 1 : at + 4], "big")
+        last, at = at, at + size + 15
+    data[last + 7] = 0x40
+    return ".flv", bytes(data)
+
+
 # What was found once: cases -1, -2 ... of every seed.
-FOUND = (_no_sound, _huge_chunk)
+FOUND = (_no_sound, _huge_chunk, _sound_in_days)
 
 
 def case(order: Order, number: int) -> tuple[str, bytes, Random]:

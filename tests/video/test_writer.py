@@ -51,6 +51,27 @@ def test_untouched_copy_keeps_times_sound_and_mark(
     assert not list(tmp_path.glob("*.part.*"))
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
+@pytest.mark.parametrize("late", [100, 10**9])  # seconds; FFmpeg's muxer aborts at the latter
+def test_a_sound_that_goes_astray_takes_none_along(
+    make_clip: Make, tmp_path: Path, facts: type, suffix: str, late: int
+) -> None:
+    source, target, count = make_clip(frames=50, audio=True), tmp_path / f"out.{suffix}", 0
+    with Reader(source) as reader, Writer(target, reader) as writer:
+        for frame in reader:
+            for packet in frame.passengers:
+                count += 1
+                if count % 20 == 0:
+                    packet.dts = packet.pts = packet.pts + round(late / packet.time_base)
+            writer.write(frame)
+    assert count > 40
+    before, after = facts(source), facts(target)
+    assert sounds(after) == sounds(before)
+    shift = after.times[0] - before.times[0]
+    for (_, old), (_, new) in zip(before.packets[1], after.packets[1], strict=True):
+        assert abs(new - old - shift) <= Fraction(1, 500)
+
+
 def test_webm_holds_vp9_and_the_mark_and_names_what_it_drops(
     make_clip: Make, tmp_path: Path, facts: type
 ) -> None:
