@@ -25,9 +25,7 @@ from stream_unmask.video.segments import Segments
 from stream_unmask.video.target import claim
 
 _SECONDS = 60.0  # how long a segment is
-_BEFORE = (
-    2.0  # how far back people are looked at, so that they are held steady from the first frame
-)
+_BEFORE = 2.0  # by which people are looked at earlier, to be held steady from its first frame
 
 
 def unmask_resumably(

@@ -60,6 +60,8 @@ _SAME_SAMPLES = {
     "rgb24": ("gbrp", "bgr0"),
     "bgr24": ("gbrp", "bgr0"),
     "rgba": ("bgra", "gbrap"),
+    "argb": ("bgra", "gbrap"),
+    "abgr": ("bgra", "gbrap"),
     "pal8": ("bgra",),
     "bgra": ("gbrap",),
 }
