@@ -1,10 +1,14 @@
-"""How fast clips are unmasked, beside the same files decoded and encoded untouched.
+"""How fast videos are unmasked, beside what else could be done with the same files.
 
-    python -m benchmarks.fps ../shared/data/clips/*.mp4 --json fps.json
+    python -m benchmarks.fps                                  # made clips: heights x faces
+    python -m benchmarks.fps ../shared/data/clips/*.mp4       # real ones
+    python -m benchmarks.fps --heights 720 --faces 1 --ways product naive deface --deface PATH
 
-Both are run in turn, in one process; of several rounds the median counts. Opening the engines is
-part of the time. `x real time` is against the clip's own frame rate: above 1 is faster than it
-plays. Milliseconds are per frame; stages run beside each other, so they don't add up.
+All ways take the same clip in turn, several rounds, in one run: machines are shared and noisy, so
+what counts is the median of each and their ratio. The first way is the product as `stream-unmask`
+runs it, opening the engines included; for the others see `benchmarks/references.py`, except
+"unsteady", the product with `--no-smooth`. `x real time` is against the clip's own frame rate.
+Milliseconds of stages are per frame, and stages run beside each other, so they don't add up.
 """
 
 import argparse
@@ -13,83 +17,108 @@ import os
 import platform
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
-import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import av
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import references
+from benchmarks.clips import make_clip
 from stream_unmask import Options, Report, unmask_video
-from stream_unmask.prefetch import prefetch
-from stream_unmask.video.reader import Reader
-from stream_unmask.video.writer import Writer
 
+WAYS = ("product", "unsteady", "copy", "naive", "deface")
 _STAGES = ("decode", "find", "segment", "steady", "repaint", "composite", "encode")
+_START = """
+import sys, time
+begin = time.perf_counter()
+from stream_unmask import Options, unmask_video
+done = []
+def progress(at, total):
+    done.append(time.perf_counter() - begin)
+unmask_video(sys.argv[1], sys.argv[2], Options(overwrite=True), progress=progress)
+print(done[0])
+"""
 
 
-@dataclass(frozen=True)
-class Round:
-    """One run of each kind."""
-
-    copy_seconds: float
-    report: Report
-
-
-def copy(source: Path, target: Path, duration: float | None) -> float:
-    """Seconds to decode a file ahead, as unmasking does, and encode it again untouched."""
-    begin = time.perf_counter()
-    with (
-        Reader(source, end=duration) as reader,
-        Writer(target, reader) as writer,
-        prefetch(reader, 8) as frames,
-    ):
-        for frame in frames:
-            writer.write(frame)
-    return time.perf_counter() - begin
-
-
-def measure(clip: Path, rounds: int, options: Options) -> dict[str, Any]:
-    """The figures of one clip."""
-    with Reader(clip) as reader:
-        rate, size = float(reader.frame_rate), f"{reader.width}x{reader.height}"
-    done = []
+def measure(
+    clip: Path, rounds: int, ways: dict[str, Callable[[Path, Path], float | Report]]
+) -> dict[str, Any]:
+    """The figures of one clip, by way."""
+    with av.open(str(clip)) as container:
+        video = container.streams.video[0]
+        rate, size = float(video.average_rate or 25), f"{video.width}x{video.height}"
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    reports: list[Report] = []
     with tempfile.TemporaryDirectory() as folder:
-        for index in range(rounds):
-            plain, result = (Path(folder) / f"{kind}{index}.mp4" for kind in ("copy", "unmasked"))
-            done.append(
-                Round(
-                    copy(clip, plain, options.duration),
-                    unmask_video(clip, result, options),
-                )
-            )
-    typical = sorted((one.report for one in done), key=lambda report: report.seconds)[rounds // 2]
+        for index, (way, run) in product(range(rounds), ways.items()):
+            done = run(clip, Path(folder) / f"{way}{index}.mp4")
+            if way == "product":
+                assert isinstance(done, Report)
+                reports.append(done)
+            seconds[way].append(done.seconds if isinstance(done, Report) else done)
+    typical = sorted(reports, key=lambda report: report.seconds)[rounds // 2]
     frames = typical.frames
-    copied = frames / statistics.median(one.copy_seconds for one in done)
-    fps = frames / typical.seconds
+    fps = {way: frames / statistics.median(times) for way, times in seconds.items()}
     return {
         "clip": clip.name, "size": size, "frames": frames, "rate": rate,
-        "faces": typical.faces, "masked_faces": typical.masked_faces,
-        "copy_fps": copied, "fps": fps, "ratio": fps / copied, "real_time": fps / rate,
+        "faces": typical.faces / frames, "masked_faces": typical.masked_faces / frames,
+        "fps": fps, "rounds": seconds, "real_time": fps["product"] / rate,
+        "ratio": {way: fps["product"] / other for way, other in fps.items() if way != "product"},
         "ms": {name: 1000 * typical.stages.get(name, 0) / frames for name in _STAGES},
-        "backend": typical.backend,
     }  # fmt: skip
+
+
+def start(clip: Path) -> dict[str, float]:
+    """Seconds from the start of Python to the first finished frame, without and with what OpenVINO
+    keeps of compiled engines."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = os.environ | {"XDG_CACHE_HOME": folder}
+        command = [sys.executable, "-c", _START, str(clip), f"{folder}/out.mp4"]
+        cold, *warm = (
+            float(subprocess.run(command, env=place, check=True, capture_output=True).stdout)
+            for _ in range(4)
+        )
+    return {"cold": cold, "warm": statistics.median(warm)}
 
 
 def show(results: list[dict[str, Any]]) -> None:
     """Prints the figures as a table."""
-    table = Table("clip", "size", "frames", "faces", "masked", "copy fps", "fps", "ratio",
-                  "x real time", *(f"{name} ms" for name in _STAGES))  # fmt: skip
+    others = list(results[0]["ratio"])
+    table = Table("clip", "size", "faces", "masked", "fps", "x real time",
+                  *(f"x {way}" for way in others), *(f"{name} ms" for name in _STAGES))  # fmt: skip
     for one in results:
-        numbers = (one[key] for key in ("copy_fps", "fps", "ratio", "real_time"))
+        numbers = [one["fps"]["product"], one["real_time"], *(one["ratio"][w] for w in others)]
         table.add_row(
-            one["clip"], one["size"], *(str(one[k]) for k in ("frames", "faces", "masked_faces")),
+            one["clip"], one["size"], f"{one['faces']:.1f}", f"{one['masked_faces']:.1f}",
             *(f"{number:.2f}" for number in numbers), *(f"{one['ms'][n]:.1f}" for n in _STAGES),
         )  # fmt: skip
-    console = Console(width=200)
-    console.print(table)
+    Console(width=200).print(table)
+
+
+def chart(results: list[dict[str, Any]], path: Path) -> None:
+    """Frames a second of every way as bars, on a logarithmic scale."""
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(2 + 1.4 * len(results), 4), layout="constrained")
+    ways = list(results[0]["fps"])
+    for number, way in enumerate(ways):
+        places = [index + 0.8 * number / len(ways) for index in range(len(results))]
+        bars = axes.bar(places, [one["fps"][way] for one in results], 0.8 / len(ways), label=way)
+        axes.bar_label(bars, fmt="%.0f", fontsize=7)
+    axes.set_xticks(
+        [i + 0.4 for i in range(len(results))], [o["clip"] for o in results], fontsize=7
+    )
+    axes.set(ylabel="frames a second", yscale="log")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 def machine() -> dict[str, Any]:
@@ -100,30 +129,55 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def made(args: argparse.Namespace, folder: Path) -> Iterator[Path]:
+    """Clips of every height and number of faces that were asked for."""
+    for height, faces in product(args.heights, args.faces):
+        path = folder / f"{height}p_{faces}.mp4"
+        make_clip(path, height, faces, args.seconds)
+        yield path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures frames per second.")
-    parser.add_argument("clips", type=Path, nargs="+")
+    parser.add_argument("clips", type=Path, nargs="*", help="else some are made")
+    parser.add_argument("--heights", type=int, nargs="+", default=[360, 720, 1080])
+    parser.add_argument("--faces", type=int, nargs="+", default=[0, 1, 2, 4])
+    parser.add_argument("--seconds", type=float, default=8.0, help="of a clip that is made")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, help="of each clip, from its start")
+    parser.add_argument("--ways", choices=WAYS, nargs="+", default=["product", "copy"])
+    parser.add_argument("--deface", default="deface", help="the program, from its own environment")
     parser.add_argument("--profile", default=Options().profile)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--chart", type=Path, help="also draw them, as a PNG")
     args = parser.parse_args()
-    options = Options(
-        profile=args.profile, backend=args.backend, device=args.device, end=args.seconds
-    )
-    results = [measure(clip, args.rounds, options) for clip in args.clips]
-    show(results)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
-    facts = machine() | {
-        "profile": args.profile,
-        "backend": results[0]["backend"],
-        "peak_rss_mib": round(peak, 1),
-    }
-    print(", ".join(f"{key}: {value}" for key, value in facts.items()))
+    options = Options(profile=args.profile, backend=args.backend, device=args.device)
+    unsteady = Options(options.profile, options.backend, options.device, smooth=False)
+    with ExitStack() as stack:
+        ways: dict[str, Callable[[Path, Path], float | Report]] = {
+            "product": lambda clip, target: unmask_video(clip, target, options),
+            "unsteady": lambda clip, target: unmask_video(clip, target, unsteady).seconds,
+            "copy": references.copy,
+            "deface": lambda clip, target: references.deface(args.deface, clip, target),
+        }
+        if "naive" in args.ways:
+            parts = stack.enter_context(references.torch_parts())
+            ways["naive"] = lambda clip, target: references.naive(clip, target, parts)
+        wanted = {way: ways[way] for way in dict.fromkeys(["product", *args.ways])}
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        clips = args.clips or list(made(args, folder))
+        results = [measure(clip, args.rounds, wanted) for clip in clips]
+        show(results)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # KiB on Linux
+        about = machine() | {
+            "profile": args.profile, "peak_rss_mib": round(peak, 1), "start": start(clips[0]),
+        }  # fmt: skip
+    print(", ".join(f"{key}: {value}" for key, value in about.items()))
     if args.json is not None:
-        args.json.write_text(json.dumps(facts | {"clips": results}, indent=1), encoding="utf-8")
+        args.json.write_text(json.dumps(about | {"clips": results}, indent=1), encoding="utf-8")
+    if args.chart is not None:
+        chart(results, args.chart)
 
 
 if __name__ == "__main__":

@@ -154,7 +154,8 @@ def main() -> None:
     if args.limit is not None and args.limit < 1:
         parser.error("--limit must be at least 1")
     args.out.mkdir(parents=True, exist_ok=True)
-    sets = load_faces(args.cache, args.data, (UTKFACE, LFW))
+    names = (LFW,) if args.what == VIDEO else (UTKFACE, LFW)
+    sets = load_faces(args.cache, args.data, names)
     wanted = {VIDEO} if args.what == VIDEO else set(args.parts)
     with opened(args.profile, wanted, args.before) as (parts, networks):
         bench = Bench(
