@@ -2,6 +2,7 @@
 
 import logging
 import platform
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ def main() -> None:
         _say_error(str(error))
         sys.exit(2)
     except SystemExit as end:
+        # All is tidied up: one more Ctrl-C would only make Python's own end noisy.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if end.code == _INTERRUPTED:
             kept = "what was done" if "--keep-partial" in arguments else "nothing unfinished"
             Console(stderr=True).print(f"Interrupted; {kept} was kept.")

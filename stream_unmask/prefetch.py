@@ -2,14 +2,19 @@
 
 Both belong to a `with` block and are gone when it ends, however it ends. Close them before the
 files they work on, that is, name them last in the `with` statement.
+
+Ctrl-C is raised in the main thread between any two steps of Python, also amid those of `Queue`,
+`Event` and `Thread`, whose locks it would leave in disorder (a thread whose `join` is interrupted
+counts as dead). So nothing here is shared but what a single step changes, and starting and joining
+are not disturbed.
 """
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import Empty, Queue
-from threading import Event, Thread, current_thread, main_thread
+from queue import Empty, SimpleQueue
+from threading import Thread, current_thread, main_thread
 from types import FrameType
 from typing import Generic, TypeVar
 
@@ -28,6 +33,42 @@ class _End:
     error: BaseException | None = None
 
 
+class _Queue(Generic[T]):
+    """Holds up to `size` items and then an end."""
+
+    def __init__(self, size: int) -> None:
+        self._things: SimpleQueue[_Item[T] | _End] = SimpleQueue()
+        self._room: SimpleQueue[None] = SimpleQueue()
+        for _ in range(size):
+            self._room.put(None)
+
+    def put(self, value: T) -> None:
+        """Nothing comes back; waits for room."""
+        self._room.get()
+        self._things.put(_Item(value))
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing comes back; what was put before is still received."""
+        self._things.put(_End(error))
+
+    def drop(self) -> None:
+        """Nothing comes back; nothing is left in the queue, and nobody waits for room."""
+        try:
+            while True:
+                self._things.get_nowait()
+                self._room.put(None)
+        except Empty:
+            self._room.put(None)
+
+    def __iter__(self) -> Iterator[T]:
+        """The items, until the end, whose error is raised."""
+        while isinstance(thing := self._things.get(), _Item):
+            self._room.put(None)
+            yield thing.value
+        if thing.error is not None:
+            raise thing.error
+
+
 @contextmanager
 def prefetch(source: Iterable[T], size: int) -> Iterator[Iterator[T]]:
     """An iterator over `source`, which runs in a thread of its own, up to `size` items ahead.
@@ -35,8 +76,8 @@ def prefetch(source: Iterable[T], size: int) -> Iterator[Iterator[T]]:
     An exception in the source is raised where the item would have come. Leaving the block stops
     the source after the item it is at, closes it if it is a generator, and joins the thread.
     """
-    queue: Queue[_Item[T] | _End] = Queue(size)
-    stop = Event()
+    queue: _Queue[T] = _Queue(size)
+    stopped = False
 
     def work() -> None:
         error = None
@@ -44,22 +85,23 @@ def prefetch(source: Iterable[T], size: int) -> Iterator[Iterator[T]]:
             iterator = iter(source)
             try:
                 for value in iterator:
-                    queue.put(_Item(value))
-                    if stop.is_set():
+                    queue.put(value)
+                    if stopped:
                         break
             finally:
                 getattr(iterator, "close", lambda: None)()
         except BaseException as caught:
             error = caught
-        queue.put(_End(error))
+        queue.end(error)
 
     thread = Thread(target=work, name="prefetch")
     try:
-        _start(thread)
-        yield _received(queue)
+        with _undisturbed():
+            thread.start()
+        yield iter(queue)
     finally:
-        stop.set()
-        _join(thread, lambda: _empty(queue))
+        stopped = True
+        _join(thread, queue.drop)
 
 
 @contextmanager
@@ -69,86 +111,63 @@ def background(sink: Callable[[T], object], size: int) -> Iterator[Callable[[T],
     A clean end of the block waits until the sink has had everything; any exception drops what is
     queued. An exception in the sink is raised by the next call, or at the end of the block.
     """
-    queue: Queue[_Item[T] | _End] = Queue(size)
-    stop = Event()
+    queue: _Queue[T] = _Queue(size)
+    stopped = False
     failures: list[BaseException] = []
+    done: SimpleQueue[None] = SimpleQueue()
 
     def work() -> None:
-        for value in _received(queue):  # to the very end, so that no one waits for a full queue
-            if failures or stop.is_set():
+        for value in queue:  # to the very end, so that no one waits for a full queue
+            if failures or stopped:
                 continue
             try:
                 sink(value)
             except BaseException as caught:
                 failures.append(caught)
+        done.put(None)
 
     def put(value: T) -> None:
         if failures:
             raise failures[0]
-        queue.put(_Item(value))
+        queue.put(value)
 
     thread = Thread(target=work, name="background")
     try:
-        _start(thread)
+        with _undisturbed():
+            thread.start()
         yield put
-        queue.put(_End())
-        thread.join()
+        queue.end()
+        done.get()
     finally:
-        stop.set()
-        _join(thread, lambda: _replace(queue, _End()))
+        stopped = True
+        _join(thread, queue.end)
     if failures:
         raise failures[0]
 
 
-def _received(queue: Queue[_Item[T] | _End]) -> Iterator[T]:
-    """The values out of the queue, until its end."""
-    while isinstance(item := queue.get(), _Item):
-        yield item.value
-    if item.error is not None:
-        raise item.error
+_MOMENT = 0.02  # seconds after which a thread is urged again
 
 
-def _start(thread: Thread) -> None:
-    """Nothing comes back; the thread runs, whatever happens.
+def _join(thread: Thread, urge: Callable[[], None]) -> None:
+    """Nothing comes back until the thread is gone."""
+    with _undisturbed():
+        while thread.is_alive():
+            urge()
+            thread.join(_MOMENT)
 
-    A Ctrl-C waits until then: Python's own start leaves a thread that nobody knows to be running.
-    """
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A Ctrl-C within the block is raised at its end."""
     usual = signal.getsignal(signal.SIGINT)
-    if usual is None or current_thread() is not main_thread():  # it is not ours to change
-        thread.start()
+    if not callable(usual) or current_thread() is not main_thread():
+        yield
         return
     came: list[tuple[int, FrameType | None]] = []
     signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
     try:
-        thread.start()
+        yield
     finally:
         signal.signal(signal.SIGINT, usual)
-    if came and callable(usual):
+    if came:
         usual(*came[0])
-
-
-def _join(thread: Thread, unblock: Callable[[], None]) -> None:
-    """Nothing comes back until the thread is gone; a Ctrl-C meanwhile is raised afterwards."""
-    interrupt = None
-    while thread.is_alive():
-        try:
-            unblock()
-            thread.join(0.02)
-        except KeyboardInterrupt as caught:
-            interrupt = caught
-    if interrupt is not None:
-        raise interrupt
-
-
-def _empty(queue: Queue[_Item[T] | _End]) -> None:
-    try:
-        while True:
-            queue.get_nowait()
-    except Empty:
-        return
-
-
-def _replace(queue: Queue[_Item[T] | _End], end: _End) -> None:
-    """Make the end the next thing in the queue."""
-    _empty(queue)
-    queue.put(end)

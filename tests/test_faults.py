@@ -355,8 +355,9 @@ class Bench:
                 whole_report(path)
             elif done.code == 0:
                 whole(path, frames, f"of {self.source.name}: {done}")
-            else:
-                assert now.get(path) == self.old.get(path), f"{path.name} was touched: {done}"
+            elif now.get(path) != self.old.get(path):  # Ctrl-C came after it had its name
+                assert done.code == 130, f"{path.name} was touched: {done}"
+                whole(path, frames, f"of {self.source.name}: {done}")
         stray = set(now) - set(self.old) - set(self.outputs)
         allowed = {part_of(path) for path in self.outputs} if parts else set()
         assert stray <= allowed, f"{sorted(path.name for path in stray - allowed)} was left: {done}"
