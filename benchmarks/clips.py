@@ -3,7 +3,7 @@
     python -m benchmarks.clips clip.mp4 --height 720 --faces 2
 
 The face is a portrait in the public domain in a drawn mask (examples/make_clip.py), the background
-a photograph without people; both come with scikit-image.
+a photograph of a cup of coffee; both come with scikit-image.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def make_clip(target: Path, height: int, faces: int, seconds: float) -> None:
 
 def _background(width: int, height: int) -> Image:
     """A photograph that is a fifth larger than the picture."""
-    photograph = io.imread(Path(data.__file__).parent / "motorcycle_left.png")[..., :3]
+    photograph = io.imread(Path(data.__file__).parent / "coffee.png")[..., :3]
     size = (round(width * 1.2), round(height * 1.2))
     return np.asarray(cv2.resize(photograph, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 

@@ -48,13 +48,6 @@ NETWORKS = (
         128,
         -1.0,
         {"boxes": (-1, 16), "logits": (-1, 1)},
-    ),
-    Network(
-        "mediapipe/modules/face_detection/face_detection_full_range_sparse.tflite",
-        "face_detection_full_range",
-        192,
-        -1.0,
-        {"boxes": (-1, 16), "logits": (-1, 1)},
         convolutional=True,
     ),
     Network(

@@ -12,7 +12,7 @@ import numpy as np
 
 from stream_unmask.backends import Engine, EngineSpec, open_engine
 from stream_unmask.faces.crop import cut, paste
-from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE, Detector
+from stream_unmask.faces.detector import FACE_DETECTION, Detector
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, eye_region, turned
 from stream_unmask.faces.lookback import looked_back
 from stream_unmask.faces.smoothing import steadied
@@ -92,7 +92,7 @@ def open_parts(options: Options) -> Iterator[Parts]:
         inpainter = Inpainter(engine(profile.inpainter), profile.guided)
         enhancer = Enhancer(engine(profile.enhancer)) if profile.enhancer else None
         networks = Networks(profile, Segmenter(segmenter), inpainter, enhancer)
-        detector = Detector(engine(SHORT_RANGE), engine(FULL_RANGE))
+        detector = Detector(engine(FACE_DETECTION))
         yield Parts(detector, Landmarker(engine(FACE_LANDMARK)), networks, segmenter.device)
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stream_unmask.backends import open_engine
 from stream_unmask.faces.crop import cut
-from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE, Detector
+from stream_unmask.faces.detector import FACE_DETECTION, Detector
 from stream_unmask.faces.geometry import apply
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, anchors
 from stream_unmask.models.profile import PORTRAIT, Profile
@@ -67,7 +67,7 @@ class Archive:
 
 def face_finder() -> tuple[Detector, Landmarker]:
     """The product's detector and landmarker."""
-    detector = Detector(open_engine(SHORT_RANGE), open_engine(FULL_RANGE))
+    detector = Detector(open_engine(FACE_DETECTION))
     return detector, Landmarker(open_engine(FACE_LANDMARK))
 
 

@@ -13,7 +13,7 @@ from stream_unmask.backends.engine import EngineSpec, Tensor
 from stream_unmask.errors import BackendError
 
 _DEVICES = {"auto": "CPU", "cpu": "CPU", "gpu": "GPU"}
-_MOST_MODELS = 3  # of one engine: they take memory, and few shapes come in turns
+_MOST_MODELS = 4  # of one engine: they take memory, and few shapes come in turns
 
 Shapes = tuple[tuple[int, ...], ...]
 

@@ -1,10 +1,12 @@
-"""Finds faces in a picture with MediaPipe's two detection networks.
+"""Finds faces in a picture with MediaPipe's short-range detection network.
 
-The short-range network sees the whole picture at 128 x 128, with margins of several widths, and
-is at its best on close-ups. The full-range one is convolutional, so it takes the whole picture at
-every scale of a pyramid, up to one at which a face of 40 px is 14 px wide. What both say is merged.
+It was made for selfies: the whole picture at 128 x 128. So it sees it, with margins of several
+widths, for close-ups. But it is convolutional, so it takes the picture at the scales of a pyramid
+as well, where a face may be anywhere. Masked faces of 60 to 200 px are found two to three times as
+often as by MediaPipe's full-range network, which is made for small faces, but for bare ones
+(docs/models.md).
 
-Both put out, for each anchor (a point on a grid), a logit and 16 numbers in input pixels: the
+It puts out, for each anchor (a point on a grid), a logit and 16 numbers in input pixels: the
 box's centre relative to the anchor, its size, then six points relative to the anchor, of which
 the first two are the eyes, the image-left one first.
 """
@@ -21,43 +23,39 @@ from stream_unmask.backends.engine import Engine, EngineSpec, Tensor, TensorSpec
 from stream_unmask.faces.geometry import Affine, apply, scale_of
 from stream_unmask.types import Face, Image
 
-SHORT_RANGE = EngineSpec(
+FACE_DETECTION = EngineSpec(
     "face_detection_short_range",
-    inputs=(TensorSpec("image", (None, 3, 128, 128)),),
-    outputs=(TensorSpec("boxes", (None, 896, 16)), TensorSpec("logits", (None, 896, 1))),
-    precise=True,
-)
-FULL_RANGE = EngineSpec(
-    "face_detection_full_range",
     inputs=(TensorSpec("image", (None, 3, None, None)),),  # sides in multiples of 32
     outputs=(TensorSpec("boxes", (None, None, 16)), TensorSpec("logits", (None, None, 1))),
     precise=True,
 )
 
-_SHORT_SIDE = 128
-_SHORT_GRIDS = ((8, 2), (16, 6))  # (stride, anchors per cell)
-# Sides of the square around the frame that the short-range network sees, in the frame's long side:
-# it misses faces that fill its view, and each view more adds votes for a true face.
+_SIDE = 128  # what the network was made for
+_MULTIPLE = 32
+_GRIDS = ((8, 2), (16, 6))  # (stride, anchors per cell)
+# Sides of the square around the frame that the network sees, in the frame's long side: it misses
+# faces that fill its view, and each view more adds votes for a true face.
 _MARGINS = (1.0, 1.25, 1.6, 2.2)
-
-_FULL_SIDE = 192  # what the network was made for: the whole frame's long side
-_FULL_GRIDS = ((4, 1),)
-_FULL_MULTIPLE = 32
-# The finest level shrinks the frame to a long side of 512, but never so far that a face of 40 px
-# gets narrower than 14 px, and never less than to 16 px, which adds little and costs much.
-_FINEST_LONG_SIDE = 512
-_FINEST_SCALES = (14 / 40, 16 / 40)
-_LARGEST_STEP = 3.6  # between levels: the network finds faces over a range of sizes wider than this
+# The finest level of the pyramid shrinks a face of 60 px to 28 px, the least that is found well;
+# a small frame less, one above 2,000 px more, which would cost too much.
+_FINEST_SCALE = 0.475
+_LONG_SIDES = (608, 960)
+_STEP = 1.72  # between levels
+_COARSEST = 200  # px that the long side of a level has at least
+_LARGEST = 90  # px in a level; beyond, it sees parts of a face
 
 _MIN_SCORE = 0.4  # of an anchor; below MediaPipe's 0.5, since masks lower it and votes count too
 _VOTES = 3
+_MIN_FACE_SCORE = (
+    0.4  # of their mean; of 166 masked faces one had less, of 68 that were none a quarter
+)
 _SAME_FACE = 0.3  # intersection over union
 _INSIDE = 0.5  # intersection over the smaller area
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A picture as a network sees it, (3, h, w) from -1 to 1, and its way back to the frame."""
+    """A picture as the network sees it, (3, h, w) from -1 to 1, and its way back to the frame."""
 
     pixels: Tensor
     to_frame: Affine
@@ -84,9 +82,8 @@ class _Scaled:
 class Detector:
     """Finds the faces in a picture, each with its box and eyes but without a mesh."""
 
-    def __init__(self, short: Engine, full: Engine) -> None:
-        self._short = short
-        self._full = full
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     def __call__(self, image: Image) -> tuple[Face, ...]:
         """Every face in an RGB picture (H, W, 3), the most certain first."""
@@ -95,30 +92,26 @@ class Detector:
         small = _Scaled(image)
         for scale in _pyramid(long_side):
             small = small.at(scale)  # from the level before: cheaper than from the frame
-            found.extend(_run(self._full, [_view(small, _canvas(small))], _FULL_GRIDS))
+            faces = _run(self._engine, [_view(small, _canvas(small))])
+            found.extend(face for face in faces if face.side * scale < _LARGEST)
         close = [
-            _view(small.at(_SHORT_SIDE / (margin * long_side)), (_SHORT_SIDE, _SHORT_SIDE))
-            for margin in _MARGINS
+            _view(small.at(_SIDE / (margin * long_side)), (_SIDE, _SIDE)) for margin in _MARGINS
         ]
-        found.extend(_run(self._short, close, _SHORT_GRIDS))
+        found.extend(_run(self._engine, close))
         return _merge(found)
 
 
 def _pyramid(long_side: int) -> list[float]:
-    """The scales at which the full-range network looks, from the finest to the whole frame."""
-    coarsest = _FULL_SIDE / long_side
-    finest = float(np.clip(_FINEST_LONG_SIDE / long_side, *_FINEST_SCALES))
-    if finest < coarsest * 1.1:
-        return [coarsest]
-    steps = math.ceil(math.log(finest / coarsest) / math.log(_LARGEST_STEP))
-    return [finest * (coarsest / finest) ** (step / steps) for step in range(steps + 1)]
+    """The scales at which the network looks for faces anywhere, from the finest."""
+    least, most = (side / long_side for side in _LONG_SIDES)
+    finest = min(max(min(_FINEST_SCALE, most), least), 1.0)
+    levels = math.log(max(finest * long_side / _COARSEST, 1)) / math.log(_STEP)
+    return [finest / _STEP**level for level in range(int(levels) + 1)]
 
 
 def _canvas(small: _Scaled) -> tuple[int, int]:
     """(width, height) of the smallest input that holds a scaled picture."""
-    height, width = (
-        math.ceil(side / _FULL_MULTIPLE) * _FULL_MULTIPLE for side in small.image.shape[:2]
-    )
+    height, width = (math.ceil(side / _MULTIPLE) * _MULTIPLE for side in small.image.shape[:2])
     return width, height
 
 
@@ -136,10 +129,10 @@ def _view(small: _Scaled, size: tuple[int, int]) -> _View:
     return _View(tensor, np.column_stack([np.diag(factors), shift]))
 
 
-def _run(engine: Engine, views: list[_View], grids: tuple[tuple[int, int], ...]) -> Iterable[Face]:
-    """The faces that a network sees in views of one size, in frame pixels, overlaps included."""
+def _run(engine: Engine, views: list[_View]) -> Iterable[Face]:
+    """The faces that the network sees in views of one size, in frame pixels, overlaps included."""
     boxes, logits = engine(np.stack([view.pixels for view in views]))
-    anchors = _anchors(views[0].pixels.shape[1:], grids)
+    anchors = _anchors(views[0].pixels.shape[1:])
     threshold = math.log(_MIN_SCORE / (1 - _MIN_SCORE))
     for view, raw, logit in zip(views, boxes, logits[..., 0], strict=True):
         for index in np.flatnonzero(logit >= threshold):
@@ -149,17 +142,17 @@ def _run(engine: Engine, views: list[_View], grids: tuple[tuple[int, int], ...])
 
 def _face(raw: Tensor, anchor: Tensor, to_frame: Affine, score: float) -> Face:
     """One anchor's answer (centre, size, six points) as a face in the frame."""
-    # A network counts from the corner of the first pixel, we from its centre.
+    # The network counts from the corner of the first pixel, we from its centre.
     points = apply(to_frame, raw[[0, 2, 3]] + anchor - 0.5)
     half = raw[1] * (scale_of(to_frame) / 2)
     low, high = points[0] - half, points[0] + half
     return Face((float(low[0]), float(low[1]), float(high[0]), float(high[1])), points[1:], score)
 
 
-def _anchors(shape: tuple[int, ...], grids: tuple[tuple[int, int], ...]) -> Tensor:
+def _anchors(shape: tuple[int, ...]) -> Tensor:
     """The centres of all anchors, (n, 2) in input pixels, in the order of the outputs."""
     parts = []
-    for stride, count in grids:
+    for stride, count in _GRIDS:
         y, x = np.mgrid[0 : shape[0] // stride, 0 : shape[1] // stride].astype(np.float32)
         centres = (np.stack([x, y], -1).reshape(-1, 2) + 0.5) * stride
         parts.append(np.repeat(centres, count, axis=0))
@@ -175,7 +168,7 @@ def _merge(faces: list[Face]) -> tuple[Face, ...]:
         same[0] = True
         merged.append(_mean([face for face, chosen in zip(left, same, strict=True) if chosen]))
         left = [face for face, chosen in zip(left, same, strict=True) if not chosen]
-    return distinct(merged)
+    return distinct(face for face in merged if face.score >= _MIN_FACE_SCORE)
 
 
 def _overlaps(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -215,7 +208,7 @@ def weight(face: Face) -> float:
     Networks see small faces in the parts of a large one (an eye and a fold of the mask), rarely a
     large one around a small.
     """
-    return float(face.score * math.sqrt(max(face.box[2] - face.box[0], 0.0)))
+    return float(face.score**2 * math.sqrt(max(face.box[2] - face.box[0], 0.0)))
 
 
 def covers(first: Face, second: Face) -> bool:

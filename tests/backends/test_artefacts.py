@@ -7,7 +7,7 @@ import pytest
 
 from stream_unmask.backends import artefacts
 from stream_unmask.errors import BackendError
-from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE
+from stream_unmask.faces.detector import FACE_DETECTION
 from stream_unmask.faces.landmarks import FACE_LANDMARK
 from stream_unmask.models.profile import Profile
 
@@ -62,7 +62,7 @@ def test_every_engine_is_shipped_with_its_facts() -> None:
 
 
 def test_what_finds_faces_is_shipped() -> None:
-    assert {s.name for s in (SHORT_RANGE, FULL_RANGE, FACE_LANDMARK)} <= set(artefacts.manifest())
+    assert {s.name for s in (FACE_DETECTION, FACE_LANDMARK)} <= set(artefacts.manifest())
 
 
 def test_a_profiles_networks_are_shipped(profile: Profile) -> None:

@@ -1,7 +1,7 @@
 """What the tests of faces share: the portrait, pictures made from it, and the parts under test."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 
 import cv2
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stream_unmask.backends import open_engine
-from stream_unmask.faces.detector import FULL_RANGE, SHORT_RANGE, Detector
+from stream_unmask.faces.detector import FACE_DETECTION, Detector
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker
 from stream_unmask.types import Image
 
@@ -49,11 +49,8 @@ def place(portrait: Image) -> Placer:
 
 @pytest.fixture(scope="session")
 def detector() -> Iterator[Detector]:
-    with ExitStack() as stack:
-        short, full = (
-            stack.enter_context(closing(open_engine(spec))) for spec in (SHORT_RANGE, FULL_RANGE)
-        )
-        yield Detector(short, full)
+    with closing(open_engine(FACE_DETECTION)) as engine:
+        yield Detector(engine)
 
 
 @pytest.fixture(scope="session")
