@@ -86,7 +86,10 @@ class Detector:
         self._engine = engine
 
     def __call__(self, image: Image) -> tuple[Face, ...]:
-        """Every face in an RGB picture (H, W, 3), the most certain first."""
+        """Every face in an RGB picture (H, W, 3), the most certain first.
+
+        Some are none, or lie within another: a wheel around a face. `Landmarker` tells them apart.
+        """
         long_side = max(image.shape[:2])
         found: list[Face] = []
         small = _Scaled(image)
@@ -168,7 +171,8 @@ def _merge(faces: list[Face]) -> tuple[Face, ...]:
         same[0] = True
         merged.append(_mean([face for face, chosen in zip(left, same, strict=True) if chosen]))
         left = [face for face, chosen in zip(left, same, strict=True) if not chosen]
-    return distinct(face for face in merged if face.score >= _MIN_FACE_SCORE)
+    certain = (face for face in merged if face.score >= _MIN_FACE_SCORE)
+    return tuple(sorted(certain, key=lambda face: -face.score))
 
 
 def _overlaps(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -194,9 +198,9 @@ def _mean(group: list[Face]) -> Face:
 
 
 def distinct(faces: Iterable[Face]) -> tuple[Face, ...]:
-    """The faces, the most certain first, without those that cover the same person as another."""
+    """The faces, the most certain first, without those that cover the same person as an earlier."""
     kept: list[Face] = []
-    for face in sorted(faces, key=weight, reverse=True):
+    for face in faces:
         if not any(covers(face, other) for other in kept):
             kept.append(face)
     return tuple(sorted(kept, key=lambda face: -face.score))

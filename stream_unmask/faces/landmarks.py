@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from stream_unmask.backends.engine import Engine, EngineSpec, Tensor, TensorSpec, in_batches
-from stream_unmask.faces.detector import distinct
+from stream_unmask.faces.detector import distinct, weight
 from stream_unmask.faces.geometry import Affine, apply, similarity
 from stream_unmask.types import Face, Image, Mask, Points
 
@@ -74,7 +74,9 @@ class Landmarker:
                 score = max(mesh.score, _confirmation(face, mesh))
                 if score >= MIN_SCORE:  # on a hard face, a later mesh may have slid off
                     certain[index] = replace(mesh, score=score)
-        return distinct(certain.values())
+        # A rough box can lead to the same face, and a large wheel around it to none.
+        order = sorted(certain, key=lambda i: -faces[i].score * weight(certain[i]))
+        return distinct(certain[index] for index in order)
 
     def place(self, image: Image, faces: tuple[Face, ...]) -> tuple[Face, ...]:
         """Every face with a new mesh, looked for around its old one, or its box if it has none.

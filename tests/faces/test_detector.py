@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stream_unmask.faces.detector import Detector, _pyramid, covers, distinct
+from stream_unmask.faces.detector import Detector, _pyramid, covers, distinct, weight
 from stream_unmask.types import Face
 
 
@@ -95,7 +95,9 @@ def test_parts_of_a_face_are_not_faces():
     )
     assert covers(whole, part)
     assert not covers(whole, other)
-    assert distinct([part, other, whole]) == (whole, other)
+    assert weight(whole) > weight(part)
+    assert distinct([whole, part, other]) == (whole, other)
+    assert distinct([part, whole, other]) == (part, other)
 
 
 @pytest.mark.slow
