@@ -26,6 +26,7 @@ from stream_unmask.options import Options
 from stream_unmask.pipeline import Parts, open_parts
 from stream_unmask.unmask import Networks
 from training import (
+    evaluate_detection,
     evaluate_glance,
     evaluate_pairs,
     evaluate_photos,
@@ -36,14 +37,17 @@ from training.dataset import load_faces
 from training.product import LFW, SEED, UTKFACE, Bench
 
 PARTS = (
-    *evaluate_pairs.PARTS, *evaluate_photos.PARTS, *evaluate_profiles.PARTS, *evaluate_glance.PARTS,
+    *evaluate_pairs.PARTS, *evaluate_photos.PARTS, *evaluate_detection.PARTS,
+    *evaluate_profiles.PARTS, *evaluate_glance.PARTS,
 )  # fmt: skip
 VIDEO = "video"
+ONLY_LFW = {VIDEO, *evaluate_photos.PARTS, *evaluate_detection.PARTS}  # of the sets of faces
 
 
 def run(bench: Bench) -> None:
     """Fills the tables of all parts that are wanted; says on stderr how long each step took."""
     steps: dict[Callable[[Bench], None], set[str]] = {
+        evaluate_detection.detection: set(evaluate_detection.PARTS),
         evaluate_photos.labelled: {"photos"},
         evaluate_photos.false_edits: {"false-edits"},
         evaluate_photos.unlabelled: {"unlabelled"},
@@ -154,9 +158,9 @@ def main() -> None:
     if args.limit is not None and args.limit < 1:
         parser.error("--limit must be at least 1")
     args.out.mkdir(parents=True, exist_ok=True)
-    names = (LFW,) if args.what == VIDEO else (UTKFACE, LFW)
-    sets = load_faces(args.cache, args.data, names)
     wanted = {VIDEO} if args.what == VIDEO else set(args.parts)
+    needed = (LFW,) if wanted <= ONLY_LFW else (UTKFACE, LFW)
+    sets = load_faces(args.cache, args.data, needed)
     with opened(args.profile, wanted, args.before) as (parts, networks):
         bench = Bench(
             parts, args.data, args.out, args.limit, wanted, sets, networks, args.check_network
