@@ -4,10 +4,12 @@ import logging
 import platform
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -45,6 +47,7 @@ _EPILOG = (
 )
 # Headings of the help.
 _FACES, _CODING, _LIMITS = "Faces and networks", "Coding", "Limits"
+_TIDYING = 10.0
 _INTERRUPTED = 130  # what typer makes of Ctrl-C, without a word
 _log = logging.getLogger("stream_unmask")
 _unmask = typer.Typer(add_completion=False)
@@ -55,6 +58,8 @@ _verify = typer.Typer(add_completion=False)
 def main() -> None:
     """Runs the command that the arguments name; `INPUT` alone means unmasking."""
     arguments = sys.argv[1:]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _Interrupt())
     try:
         if arguments[:1] == ["info"]:
             _info(arguments[1:], prog_name="stream-unmask info")
@@ -71,6 +76,20 @@ def main() -> None:
             kept = "what was done" if "--keep-partial" in arguments else "nothing unfinished"
             Console(stderr=True).print(f"Interrupted; {kept} was kept.")
         raise
+
+
+class _Interrupt:
+    """What a Ctrl-C does. One more, while the first is being tidied up after, does nothing, lest
+    it leave half of that; unless that takes longer than `_TIDYING` seconds."""
+
+    def __init__(self) -> None:
+        self._first: float | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self._first is None or now > self._first + _TIDYING:
+            self._first = self._first or now
+            raise KeyboardInterrupt
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,6 +1,7 @@
 """What tests of the whole program share."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,11 @@ def clips() -> Path:
     if not folder.is_dir():
         pytest.skip(f"there is no {folder}")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def usual_interrupt() -> Iterator[None]:
+    """The command, run in this process, changes what Ctrl-C does, and does not change it back."""
+    usual = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, usual)
