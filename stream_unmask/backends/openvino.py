@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +74,22 @@ def open_engine(spec: EngineSpec, path: Path, device: str) -> OpenVinoEngine:
     config = {"PERFORMANCE_HINT": "LATENCY", **_cached(path)}
     if spec.precise:
         config["INFERENCE_PRECISION_HINT"] = "f32"
-    core = ov.Core()
     try:
-        return OpenVinoEngine(spec, lambda: core.compile_model(str(path), _DEVICES[device], config))
+        return OpenVinoEngine(
+            spec, lambda: _core().compile_model(str(path), _DEVICES[device], config)
+        )
     except RuntimeError as error:
         raise BackendError(str(error).strip().splitlines()[-1]) from error
+
+
+@cache
+def _core() -> ov.Core:
+    """OpenVINO's heart, one for all and for good.
+
+    Each brings a stack for signals, and takes it away when it is gone. Gone in another order than
+    they came, they leave one that is no more, and the next Ctrl-C is a crash.
+    """
+    return ov.Core()
 
 
 def _cached(path: Path) -> dict[str, str]:

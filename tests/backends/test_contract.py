@@ -1,5 +1,7 @@
 """One contract for every backend that is installed, and for the fake."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -177,3 +179,25 @@ def test_a_missing_extra_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_backend_that_there_is_not() -> None:
     with pytest.raises(BackendError, match="no backend 'tensorflow'; choose from openvino"):
         open_engine(SPEC, "tensorflow")
+
+
+def test_ctrl_c_after_all_engines_are_closed_is_no_crash() -> None:
+    """OpenVINO's signal stacks must not outlive their memory; in a process of its own."""
+    pytest.importorskip("openvino")
+    script = """
+import signal
+from stream_unmask import Options
+from stream_unmask.pipeline import open_parts
+for _ in range(2):
+    with open_parts(Options(backend="openvino")) as parts:
+        pass
+    del parts
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "interrupted\n"
