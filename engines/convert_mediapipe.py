@@ -25,8 +25,6 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 from onnx import helper, numpy_helper
-from tensorflow.lite.python import schema_py_generated as schema
-from tensorflow.lite.tools import flatbuffer_utils
 
 
 @dataclass(frozen=True)
@@ -60,43 +58,6 @@ NETWORKS = (
 )
 
 
-def densify(tflite: bytes) -> bytes:
-    """The same model without DENSIFY operators; tf2onnx knows neither these nor sparse tensors."""
-    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(tflite))
-    (graph,) = model.subgraphs
-    dense_of: dict[int, int] = {}
-    kept = []
-    for operator in graph.operators:
-        code = model.operatorCodes[operator.opcodeIndex]
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.DENSIFY:
-            dense_of[operator.outputs[0]] = operator.inputs[0]
-        else:
-            kept.append(operator)
-    graph.operators = kept
-    for operator in kept:
-        operator.inputs = np.array([dense_of.get(i, i) for i in operator.inputs], np.int32)
-    for tensor in graph.tensors:
-        if tensor.sparsity is not None:
-            buffer = model.buffers[tensor.buffer]
-            values = np.frombuffer(bytes(buffer.data), np.float16)
-            buffer.data = np.frombuffer(_dense(tensor, values).tobytes(), np.uint8)
-            tensor.sparsity = None
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
-
-
-def _dense(tensor: schema.TensorT, values: np.ndarray) -> np.ndarray:
-    """The full array of a sparse tensor whose last axis alone is compressed (CSR)."""
-    *outer, last = tensor.sparsity.dimMetadata
-    plain = list(tensor.sparsity.traversalOrder) == list(range(len(tensor.shape)))
-    if not plain or any(axis.format for axis in outer) or not last.format:
-        raise ValueError(f"{tensor.name}: only the last axis of a sparse tensor may be compressed")
-    starts = np.asarray(last.arraySegments.values)
-    columns = np.asarray(last.arrayIndices.values)
-    dense = np.zeros((len(starts) - 1, tensor.shape[-1]), np.float16)
-    dense[np.repeat(np.arange(len(dense)), np.diff(starts)), columns] = values
-    return dense.reshape(tensor.shape)
-
-
 def convert(tflite: bytes, network: Network) -> onnx.ModelProto:
     """The network as ONNX: input `image` (N, 3, size, size), outputs as `network` names them."""
     with TemporaryDirectory() as folder:
@@ -125,22 +86,7 @@ def free_the_batch(model: onnx.ModelProto) -> None:
             if len(shape) == 3:
                 shape[1] = -1  # anchors: as many as the picture's size makes
             _replace(model, node, 1, shape)
-        elif node.op_type == "Resize" and len(node.input) == 4:
-            _scales_for_sizes(model, node)
     del model.graph.value_info[:]
-
-
-def _scales_for_sizes(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
-    """Turns a resize to a fixed shape, batch of one included, into one by factors."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    shapes = {
-        value.name: [axis.dim_value for axis in value.type.tensor_type.shape.dim]
-        for value in onnx.shape_inference.infer_shapes(model).graph.value_info
-    }
-    sizes = numpy_helper.to_array(constants[node.input[3]])
-    factors = sizes / np.array(shapes[node.input[0]])
-    del node.input[3]
-    _replace(model, node, 2, np.array([1, *factors[1:]], np.float32))
 
 
 def _replace(model: onnx.ModelProto, node: onnx.NodeProto, index: int, value: np.ndarray) -> None:
@@ -270,16 +216,15 @@ def main() -> int:
     options = parser.parse_args()
     print(f"{options.wheel.name}: SHA-256 {sha256(options.wheel.read_bytes()).hexdigest()}")
     for network in NETWORKS:
-        original = zipfile.ZipFile(options.wheel).read(network.member)
-        tflite = densify(original)
+        tflite = zipfile.ZipFile(options.wheel).read(network.member)
         model = convert(tflite, network)
-        difference = greatest_difference(original, model, network)
+        difference = greatest_difference(tflite, model, network)
         if difference > 1e-3:
             print(f"{network.name}: off TensorFlow Lite by {difference:.2g}", file=sys.stderr)
             return 1
         data = model.SerializeToString()
         (options.output / f"{network.name}.onnx").write_bytes(data)
-        print(f"{network.member}: SHA-256 {sha256(original).hexdigest()}")
+        print(f"{network.member}: SHA-256 {sha256(tflite).hexdigest()}")
         print(f"{network.name}.onnx: {len(data):,} bytes, SHA-256 {sha256(data).hexdigest()}")
         print(f"  differs from TensorFlow Lite by at most {difference:.2g}")
     print("done")
