@@ -12,7 +12,6 @@ import numpy as np
 
 from stream_unmask.errors import EmptyWindowError, OptionError, OutputError
 from stream_unmask.faces.crop import cut
-from stream_unmask.faces.landmarks import NEW_SCORE
 from stream_unmask.label import label_patch, mark
 from stream_unmask.options import Options
 from stream_unmask.pipeline import (
@@ -81,7 +80,7 @@ def unmask_image(
     with nullcontext(parts) if parts is not None else open_parts(options) as parts:
         profile = parts.networks.profile
         found = parts.landmarker(image, parts.detector(image))
-        faces = tuple(face for face in found if face.score >= NEW_SCORE)
+        faces = tuple(face for face in found if face.sure)
         crops = [cut(image, face, profile.eyes, profile.size) for face in faces]
         crops = [
             masked(crop, worn(crop.maps, profile), profile)

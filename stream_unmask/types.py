@@ -23,7 +23,8 @@ class Face:
     box: (x0, y0, x1, y1) in frame pixels. eyes: (2, 2), the centres of both eyes, the image-left
     one first. score: 0..1. mesh: (468, 2) MediaPipe face mesh points, None straight from the
     detector. anchors: (2, 2) by which the face is cut, `landmarks.anchors`; the eyes if None.
-    track: an id that stays with the person from frame to frame, None before tracking.
+    track: an id that stays with the person from frame to frame, None before tracking. sure: whether
+    it was found so surely that it may be somebody new.
     """
 
     box: tuple[float, float, float, float]
@@ -32,6 +33,7 @@ class Face:
     mesh: Points | None = None
     anchors: Points | None = None
     track: int | None = None
+    sure: bool = False
 
     def __post_init__(self) -> None:
         if self.eyes.shape != (2, 2):

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 from skimage import data, io
 
-from stream_unmask.faces.landmarks import NEW_SCORE
 from stream_unmask.pipeline import Parts
 from stream_unmask.types import Face, Image
 from training.photos import Photo, Photos
@@ -22,7 +21,7 @@ EMPTY += ("brick.png", "grass.png", "gravel.png", "ihc.png", "retina.jpg")
 _TITLE = "A. Detection in scenes"
 _NOTE = (
     "The labelled photographs with one mask, shrunk until it is so many px wide, at a place of"
-    " their own in a scene of 1280 x 720. Found: a face over the product's threshold on the mask;"
+    " their own in a scene of 1280 x 720. Found: a face on the mask that the product is sure of;"
     " elsewhere: faces found beside it, of this scene or of the photograph. Empty: faces found in"
     " pictures without people, as they are and at 1280 x 720."
 )
@@ -57,7 +56,7 @@ def detection(bench: Bench) -> None:
 
 def _faces(parts: Parts, image: Image) -> list[Face]:
     found = parts.landmarker(image, parts.detector(image))
-    return [face for face in found if face.score >= NEW_SCORE]
+    return [face for face in found if face.sure]
 
 
 def _single(photo: Photo) -> bool:

@@ -18,9 +18,6 @@ from stream_unmask.faces.landmarks import MIN_SCORE, Landmarker
 from stream_unmask.types import Face, Image
 
 _NEAR = 0.6  # the farthest two centres of the same person lie apart, in sides of the box
-# A new face must be surer than in a single picture (`landmarks.NEW_SCORE`): a video has many frames
-# in which a lamp may look like one, and a face many in which to be found.
-_NEW_SCORE = 0.75
 _SIZES = 1.7  # the most that the same person's box grows or shrinks between two looks
 # Rounds of detection in vain after which a face is lost. The stated presence alone proves little:
 # it is often low on masked faces, and high on a bare wall.
@@ -135,7 +132,7 @@ class Tracker:
         for index, face in enumerate(faces):
             if index in pairs:
                 _refresh(self._tracks[pairs[index]], face)
-            elif face.score >= _NEW_SCORE:
+            elif face.sure:
                 self._tracks.append(_Track(self._next_number, face, face))
                 self._next_number += 1
 
