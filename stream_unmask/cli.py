@@ -47,7 +47,7 @@ _EPILOG = (
 )
 # Headings of the help.
 _FACES, _CODING, _LIMITS = "Faces and networks", "Coding", "Limits"
-_TIDYING = 10.0
+_TIDYING = 10.0  # seconds
 _INTERRUPTED = 130  # what typer makes of Ctrl-C, without a word
 _log = logging.getLogger("stream_unmask")
 _unmask = typer.Typer(add_completion=False)

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+_MOMENT = 0.02  # seconds after which a thread is urged again
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +144,6 @@ def background(sink: Callable[[T], object], size: int) -> Iterator[Callable[[T],
         _join(thread, queue.end)
     if failures:
         raise failures[0]
-
-
-_MOMENT = 0.02  # seconds after which a thread is urged again
 
 
 def _join(thread: Thread, urge: Callable[[], None]) -> None:

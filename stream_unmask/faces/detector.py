@@ -4,7 +4,7 @@ It was made for selfies: the whole picture at 128 x 128. So it sees it, with mar
 widths, for close-ups. But it is convolutional, so it takes the picture at the scales of a pyramid
 as well, where a face may be anywhere. Masked faces of 60 to 200 px are found two to three times as
 often as by MediaPipe's full-range network, which is made for small faces, but for bare ones
-(docs/models.md).
+(docs/evaluation.md, detection).
 
 It puts out, for each anchor (a point on a grid), a logit and 16 numbers in input pixels: the
 box's centre relative to the anchor, its size, then six points relative to the anchor, of which
