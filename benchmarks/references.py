@@ -15,9 +15,7 @@ from typing import Any
 
 import av
 import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
 from torch import nn
 
 from stream_unmask import Options, unmask_image
@@ -28,6 +26,7 @@ from stream_unmask.models.inpainter import Inpainter
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.pipeline import Parts, open_parts
 from stream_unmask.types import Image
+from training.engines import run_as
 from training.export import networks
 
 _SETTINGS = {"preset": "veryfast", "crf": "18"}  # those of the product
@@ -80,13 +79,13 @@ def torch_parts() -> Iterator[Parts]:
     with open_parts(Options()) as parts:
         profile = parts.networks.profile
         finds, paints = (
-            FunctionEngine(spec, _eager(_loaded(spec.name, table[spec.name][2])))
+            FunctionEngine(spec, _eager(run_as(table[spec.name][2], engine_path(spec.name))))
             for spec in (profile.segmenter, profile.inpainter)
         )
         eager = replace(
             parts.networks,
             segmenter=Segmenter(finds),
-            inpainter=Inpainter(paints, profile.guided),
+            inpainter=Inpainter(paints, parts.networks.inpainter.appearance),
         )
         yield replace(parts, networks=eager, backend="torch eager")
 
@@ -97,20 +96,3 @@ def _eager(module: nn.Module) -> Any:
             return np.asarray(module(torch.from_numpy(given)).numpy(), np.float32)
 
     return run
-
-
-def _loaded(name: str, module: nn.Module) -> nn.Module:
-    """The module with the shipped engine's weights, in which norms are part of convolutions."""
-    stored = {
-        weight.name.removesuffix(".half"): torch.from_numpy(numpy_helper.to_array(weight).copy())
-        for weight in onnx.load(engine_path(name)).graph.initializer
-    }
-    for path, part in list(module.named_modules()):
-        if isinstance(part, nn.BatchNorm2d):
-            owner, _, own = path.rpartition(".")
-            setattr(module.get_submodule(owner), own, nn.Identity())
-        elif isinstance(part, nn.Conv2d) and f"{path}.weight_bias" in stored:
-            part.bias = nn.Parameter(stored.pop(f"{path}.weight_bias").float())
-            stored[f"{path}.bias"] = part.bias.data
-    module.load_state_dict({key: stored[key].float() for key in module.state_dict()})
-    return module.eval()

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from stream_unmask.backends import Engine, EngineSpec, open_engine
+from stream_unmask.backends.artefacts import engine_path
 from stream_unmask.faces.crop import cut, paste
 from stream_unmask.faces.detector import FACE_DETECTION, Detector
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, eye_region, turned
@@ -18,6 +19,7 @@ from stream_unmask.faces.lookback import looked_back
 from stream_unmask.faces.smoothing import steadied
 from stream_unmask.faces.tracker import Tracker
 from stream_unmask.label import label_patch
+from stream_unmask.models.appearance import Appearance
 from stream_unmask.models.enhancer import Enhancer
 from stream_unmask.models.inpainter import Inpainter
 from stream_unmask.models.profile import PROFILES, Profile
@@ -89,11 +91,16 @@ def open_parts(options: Options) -> Iterator[Parts]:
 
         profile = PROFILES[options.profile]
         segmenter = engine(profile.segmenter)
-        inpainter = Inpainter(engine(profile.inpainter), profile.guided)
+        inpainter = Inpainter(engine(profile.inpainter), appearance(profile))
         enhancer = Enhancer(engine(profile.enhancer)) if profile.enhancer else None
         networks = Networks(profile, Segmenter(segmenter), inpainter, enhancer)
         detector = Detector(engine(FACE_DETECTION))
         yield Parts(detector, Landmarker(engine(FACE_LANDMARK)), networks, segmenter.device)
+
+
+def appearance(profile: Profile) -> Appearance | None:
+    """What a profile's inpainter works from, if it does from anything."""
+    return Appearance.load(engine_path(profile.appearance)) if profile.appearance else None
 
 
 def find(frames: Iterable[Frame], parts: Parts, options: Options) -> Iterator[Scene]:

@@ -24,6 +24,7 @@ _LOOSE = 0.3  # of cloth that hangs on what is surely mask: a remnant shows more
 _STRAP = 0.6  # what is painted for an ear that was taken for a strap looks worse than the strap
 _RIM = 0.08  # how far the fabric's blurred edge and its shadow reach beyond the map
 _FEATHER = 0.03  # sigma of the soft edge outside the rim
+_FADE = 0.25  # over which the fill fades out towards the crop's border
 _REACH = 0.256  # sigma over which the light around the mask is carried into the fill
 # Where skin is looked for that has the face's own grain: first and last below the eyes, to both
 # sides, and how far from the mask at most.
@@ -126,7 +127,20 @@ def repaint(
 
 def finish(painted: Image, face: Image, mask: Mask, profile: Profile) -> Image:
     """The face with what was painted merged in, as sharp and grainy as the skin beside it."""
-    return merge(textured(painted, face, mask, profile), face, mask)
+    return merge(textured(painted, face, mask, profile), face, mask * _window(profile))
+
+
+@cache
+def _window(profile: Profile) -> Mask:
+    """1 in the crop (h, w), and falling to 0 at its border: a gaiter goes on beyond, and what is
+    painted of a neck fades into it instead of ending at a line."""
+    reach = _FADE * profile.unit
+    down, across = (
+        np.minimum(np.arange(side) + 0.5, side - 0.5 - np.arange(side))
+        for side in (profile.height, profile.width)
+    )
+    edge = np.minimum(down[:, None], across) / reach
+    return np.asarray(edge.clip(0, 1), np.float32)
 
 
 def relight(painted: Image, face: Image, mask: Mask, reach: float) -> Image:

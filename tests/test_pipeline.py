@@ -21,6 +21,7 @@ from stream_unmask.pipeline import (
     Composed,
     Parts,
     Scene,
+    appearance,
     decide,
     find,
     gather,
@@ -75,7 +76,7 @@ class Fakes:
             Networks(
                 profile,
                 Segmenter(FunctionEngine(profile.segmenter, self.segment)),
-                Inpainter(FunctionEngine(profile.inpainter, self.paint), profile.guided),
+                Inpainter(FunctionEngine(profile.inpainter, self.paint), appearance(profile)),
                 idle,
             ),
             "fake",
@@ -358,7 +359,7 @@ def test_fills_of_one_track_are_not_mixed_with_anothers(profile: Profile, smooth
         networks = Networks(
             profile,
             Segmenter(FunctionEngine(profile.segmenter, lambda faces: faces[:, : profile.maps])),
-            Inpainter(FunctionEngine(profile.inpainter, paint), profile.guided),
+            Inpainter(FunctionEngine(profile.inpainter, paint), appearance(profile)),
         )
         done = repaint(scenes_of(crop, tracks), networks, Options(smooth=smooth), Clock())
         return [scene.crops[0].image for scene in done][3]
@@ -422,7 +423,7 @@ def test_the_inpainter_is_shown_where_this_face_lies(frontal: np.ndarray) -> Non
     assert crop.mesh is not None
     assert np.abs(anchors(crop.mesh) - PORTRAIT.eyes).max() < 0.1
     (given,) = fakes.given
-    assert given.shape == (1, 5, PORTRAIT.height, PORTRAIT.width)
+    assert given.shape == (1, 9, PORTRAIT.height, PORTRAIT.width)
     assert np.array_equal(given[0, 4], guide(crop.mesh, PORTRAIT.size))
     assert crop.mask is not None
     assert np.array_equal(given[0, 3], crop.mask)

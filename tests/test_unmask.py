@@ -10,10 +10,12 @@ from stream_unmask.models.guide import guide
 from stream_unmask.models.inpainter import Inpainter
 from stream_unmask.models.profile import PAPER, PORTRAIT, Profile
 from stream_unmask.models.segmenter import Segmenter
+from stream_unmask.pipeline import appearance
 from stream_unmask.unmask import (
     Networks,
     clean,
     completed,
+    finish,
     merge,
     over_mouth,
     relight,
@@ -63,7 +65,7 @@ def networks(profile: Profile, fill: float = 0.5) -> Networks:
     def paint(given: np.ndarray) -> np.ndarray:
         return np.full_like(given[:, :3], fill)
 
-    inpainter = Inpainter(FunctionEngine(profile.inpainter, paint), profile.guided)
+    inpainter = Inpainter(FunctionEngine(profile.inpainter, paint), appearance(profile))
     segmenter = Segmenter(FunctionEngine(profile.segmenter, find))
     if profile.enhancer is None:
         return Networks(profile, segmenter, inpainter)
@@ -233,6 +235,20 @@ def test_repaint_paints_each_face_under_its_own_map(profile: Profile) -> None:
         assert np.abs(new.astype(int) - true)[mask > 0.99].max() <= 6
 
 
+def test_the_fill_fades_out_towards_the_crops_border(profile: Profile) -> None:
+    """A gaiter goes on beyond the crop: what is painted ends in no line there."""
+    gaiter = np.zeros((profile.height, profile.width), np.float32)
+    gaiter[profile.height // 2 :] = 1
+    before = np.full((*gaiter.shape, 3), 40, np.uint8)
+    painted = np.full_like(before, 220)
+    after = finish(painted, before, gaiter, profile)[..., 0].astype(int)
+    middle = after[:, profile.width // 2]
+    assert after[-1, :].max() < 70  # it was 220 up to the last row
+    assert after[:, 0].max() < 70
+    assert middle[-1 - round(0.3 * profile.unit)] > 210
+    assert np.abs(np.diff(middle[profile.height // 2 :])).max() < 30
+
+
 def test_repaint_takes_each_faces_mesh_to_the_inpainter(frontal: np.ndarray) -> None:
     seen: list[np.ndarray] = []
 
@@ -242,7 +258,7 @@ def test_repaint_takes_each_faces_mesh_to_the_inpainter(frontal: np.ndarray) -> 
 
     mesh = (PORTRAIT.eyes.mean(0) + PORTRAIT.unit * frontal).astype(np.float32)
     meshes = [mesh, mesh + (0, 12)]
-    inpainter = Inpainter(FunctionEngine(PORTRAIT.inpainter, paint), guided=True)
+    inpainter = Inpainter(FunctionEngine(PORTRAIT.inpainter, paint), appearance(PORTRAIT))
     masks = [widen(disc(PORTRAIT), PORTRAIT)] * 2
     parts = Networks(PORTRAIT, networks(PORTRAIT).segmenter, inpainter)
     repaint([face(PORTRAIT)] * 2, masks, meshes, parts)

@@ -300,4 +300,5 @@ def without_critic(run: Path, networks: Networks) -> Networks:
         return made
 
     engine = FunctionEngine(networks.profile.inpainter, paint)
-    return Networks(networks.profile, networks.segmenter, Inpainter(engine, guided=True))
+    inpainter = Inpainter(engine, networks.inpainter.appearance)
+    return Networks(networks.profile, networks.segmenter, inpainter)

@@ -8,6 +8,7 @@ checksum, recipe, commit and score. A run that scored worse than the shipped eng
 
 import argparse
 import json
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -28,6 +29,7 @@ from training.fit import load_best
 
 ENGINES = Path(__file__).parents[1] / "engines"
 SOURCES = {
+    "portrait_appearance": "UTKFace, LFW",
     "portrait_segmenter": "LFW, UTKFace, CelebA; photographs of masked people",
     "portrait_inpainter": "UTKFace, LFW",
     "paper_segmenter": "LFW, UTKFace, CelebA; photographs of masked people",
@@ -42,7 +44,9 @@ def networks() -> dict[str, tuple[EngineSpec, nn.Module, nn.Module]]:
     """By engine: its contract, the network that was trained, and the module that is exported."""
     finds = {profile: segmenter.build(profile) for profile in (PORTRAIT, PAPER)}
     paints = {PORTRAIT: portrait.build(), PAPER: inpainter.Autoencoder()}
-    table = [(p.segmenter, net, segmenter.Exported(net, p)) for p, net in finds.items()]
+    table: list[tuple[EngineSpec, nn.Module, nn.Module]] = [
+        (p.segmenter, net, segmenter.Exported(net, p)) for p, net in finds.items()
+    ]
     table += [(p.inpainter, net, net) for p, net in paints.items()]
     if PAPER.enhancer is not None:
         srcnn = enhancer.Srcnn()
@@ -124,12 +128,23 @@ def main() -> None:
         "--recipe", required=True, help="the commands that trained it, for the record"
     )
     parser.add_argument("--even-if-worse", action="store_true", help="another score, another scale")
+    parser.add_argument("--portrait-appearance", type=Path, help="training.appearance's file")
     args = parser.parse_args()
     manifest = ENGINES / "manifest.toml"
     facts = tomllib.loads(manifest.read_text(encoding="utf-8"))
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
     ).stdout.strip()
+    about = {"licence": LICENCE, "authors": "the stream-unmask developers"}
+    if args.portrait_appearance is not None:
+        name = "portrait_appearance"
+        path = ENGINES / f"{name}.npz"
+        shutil.copyfile(args.portrait_appearance, path)
+        facts[name] = {
+            "file": path.name, "sha256": sha256(path), **about, "source": SOURCES[name],
+            "recipe": args.recipe, "commit": commit,
+        }  # fmt: skip
+        write_manifest(manifest, facts)
     for name, (spec, network, module) in networks().items():
         run: Path | None = getattr(args, name)
         if run is None:
@@ -139,11 +154,12 @@ def main() -> None:
         if best["score"] < shipped and not args.even_if_worse:
             raise SystemExit(f"{run} scored {best['score']:.4f}, the shipped {name} {shipped:.4f}")
         load_best(network, run)
+        if isinstance(network, portrait.Painter):
+            network.calm()
         path = ENGINES / f"{name}.onnx"
         worst = export(module, spec, path)
         facts[name] = {
-            "file": path.name, "sha256": sha256(path), "licence": LICENCE,
-            "authors": "the stream-unmask developers", "source": SOURCES[name],
+            "file": path.name, "sha256": sha256(path), **about, "source": SOURCES[name],
             "recipe": args.recipe, "commit": commit,
             "score": round(best["score"], 4), "step": best["step"], "minutes": best["minutes"],
         }  # fmt: skip

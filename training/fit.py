@@ -264,7 +264,7 @@ def arguments(description: str, minutes: float, out: str) -> argparse.ArgumentPa
     parser.add_argument("--cache", type=Path, default=Path("runs/faces"), help="training.dataset's")
     parser.add_argument("--templates", type=Path, help="mask pictures instead of the drawn ones")
     parser.add_argument("--out", type=Path, default=Path(out))
-    parser.add_argument("--start", type=Path, help="run folder whose best weights to start from")
+    parser.add_argument("--start", type=Path, help="run folder, or engine, to start from")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=minutes)
     parser.add_argument("--batch", type=int, default=16)

@@ -9,7 +9,7 @@ one face, with pores and edges.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from stream_unmask.faces.geometry import apply, invert
-from stream_unmask.faces.landmarks import turned
+from stream_unmask.faces.geometry import apply, invert, similarity
+from stream_unmask.faces.landmarks import anchors, turned
+from stream_unmask.models.appearance import Appearance
 from stream_unmask.models.guide import guide
 from stream_unmask.models.profile import PORTRAIT
 from stream_unmask.types import Mask, Points
 from stream_unmask.unmask import widen
-from training import camera, fit, metrics, synthesis
+from training import camera, engines, fit, metrics, synthesis
 from training.attributes import Attributes
 from training.dataset import FaceSet, Samples, load_faces, nudged
 from training.fit import Config, Score, autocast, chw
@@ -37,7 +38,10 @@ from training.unet import HalfUNet
 
 # Weights of the loss. Inside and outside the map: L1; tone: the same of what a blur leaves.
 # Features: of the attribute network, and of the critics.
-INSIDE, TONE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 20.0, 30.0, 3.0, 2.0, 2.0, 8.0
+INSIDE, TONE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 20.0, 30.0, 3.0, 2.0, 1.2, 8.0
+BEYOND = 0.3  # share of what critics say beyond the guessed face that the painter hears
+NEAR_EDGE = 0.4  # power of a guess's share: near its edge it is still the better jaw
+CALM = 0.7  # share of what is added to guesses that is shipped
 BLUR = 16  # side in pixels of the squares over which tone is compared
 UNKNOWN = 0.2  # share of that where the photograph had ended
 WIDTHS = (32, 64, 128, 176, 192)
@@ -48,9 +52,35 @@ OPEN = 0.04  # share that is kept of the faces whose mouths are further open
 TURNED = 0.36  # how far the nose is off the middle between the cheeks, in their distance
 
 
-def build() -> HalfUNet:
-    """The network: face, map and guide (n, 5, h, w) -> face (n, 3, h, w)."""
-    return HalfUNet(5, 3, WIDTHS, refined=True)
+class Painter(nn.Module):
+    """Face, map, guide, and a guess with its face's share (n, 9, h, w) -> face (n, 3, h, w).
+
+    Well on the face it paints by how much the guess is off; beyond, what is there: edge of the jaw,
+    neck, hair, background.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
+        super().__init__()
+        self.network = HalfUNet(9, 6, widths, refined=True)
+
+    def forward(self, given: Tensor) -> Tensor:
+        beyond, off = self.network(given).split(3, 1)
+        guess, share = given[:, 5:8], given[:, 8:].clamp(min=0) ** NEAR_EDGE
+        painted: Tensor = beyond + share * (guess + off - beyond)
+        return painted
+
+    def calm(self) -> None:
+        """Takes back a part of what it adds to guesses, for good: critics like wrinkles, and they
+        come on children, too."""
+        last = self.network.refine[-1]
+        with torch.no_grad():
+            last.weight[3:] *= CALM
+            last.bias[3:] *= CALM
+
+
+def build() -> Painter:
+    """The network, untrained."""
+    return Painter()
 
 
 class Critic(nn.Module):
@@ -106,8 +136,8 @@ class Loss:
             painted = painter(given).float()
         # Where the photograph had ended its border is repeated: no neck, but the colour of one.
         # Left quite free there, the painter drifts to yellow and green.
-        off = (painted - faces).abs() * known.clamp(min=UNKNOWN)
-        inside = (off * maps).sum() / (3 * (maps * known).sum().clamp(min=1))
+        off = _length(painted - faces) * known.clamp(min=UNKNOWN)
+        inside = (off * maps).sum() / (maps * known).sum().clamp(min=1)
         total = INSIDE * inside + OUTSIDE * (off * (1 - maps)).mean()
         # Pores and edges leave L1 no say in colour: cheeks that are all a little too yellow cost
         # less than one misplaced lip. Seen from afar nothing else is left.
@@ -117,6 +147,9 @@ class Loss:
         if self._features is not None:
             total = total + FEATURES * self._distance(merged, faces)
         if self._critics is not None:
+            # Beyond the face anything is plausible to a critic, also cracks along the jaw.
+            heard = BEYOND + (1 - BEYOND) * given[:, 8:]
+            merged = merged.detach() + heard * (merged - merged.detach())
             total = total + self._criticised(self._critics, merged, faces, maps)
         return total
 
@@ -173,7 +206,16 @@ class Loss:
 def _tone(off: Tensor, where: Tensor) -> Tensor:
     """The mean of how far colours are off (n, 3, h, w) within each square, where a weight says."""
     weight = functional.avg_pool2d(where, BLUR)
-    return functional.avg_pool2d(off, BLUR).abs().sum() / (3 * weight.sum().clamp(min=1))
+    return _length(functional.avg_pool2d(off, BLUR)).sum() / weight.sum().clamp(min=1)
+
+
+def _length(off: Tensor) -> Tensor:
+    """How far colours are off (n, 3, h, w), as vectors (n, 1, h, w); d if all channels are by d.
+
+    By each channel alone the best answer to "skin or shadow or wall" is the median of each, which
+    together may be no colour of the three: cheeks turn yellow and jaws olive.
+    """
+    return torch.linalg.vector_norm(off, dim=1, keepdim=True) / off.shape[1] ** 0.5
 
 
 def _shares(scores: Iterable[Tensor], where: list[Tensor]) -> Tensor:
@@ -197,18 +239,20 @@ def _apart(got: list[Tensor], wanted: list[Tensor]) -> Tensor:
 @dataclass(frozen=True)
 class Sample:
     """given (h, w, 3): a masked face. face (h, w, 3): what should be seen. mask: what to repaint
-    by. drawn: the guide. known: 0 where the photograph had ended (h, w)."""
+    by. drawn: the guide. guess: the appearance model's (h, w, 4). known: 0 where the photograph
+    had ended (h, w)."""
 
     given: Array
     face: Array
     mask: Mask
     drawn: Mask
+    guess: Array
     known: Mask
 
     def tensors(self) -> tuple[Array, ...]:
-        """Input of the network (5, h, w), face (3, h, w), known (1, h, w)."""
+        """Input of the network (9, h, w), face (3, h, w), known (1, h, w)."""
         hidden = self.given * (1 - self.mask[..., None])
-        given = np.dstack([hidden, self.mask, self.drawn])
+        given = np.dstack([hidden, self.mask, self.drawn, self.guess])
         return chw(given), chw(self.face), chw(self.known[..., None])
 
 
@@ -217,6 +261,7 @@ class Draw:
     """draw(index) -> tensors of a sample. exact: framed as in live use, no camera, no mistakes."""
 
     samples: Samples
+    appearance: Appearance
     exact: bool = False
 
     def __call__(self, index: int) -> tuple[Array, ...]:
@@ -241,33 +286,42 @@ class Draw:
             trio = self.samples.dress(crop, rng)
             if trio is None:
                 continue
-            worn = apply(invert(crop.to_frame), faces.worn[index])
             mask = widen(_hard(np.maximum(trio.mask, trio.straps)), PORTRAIT)
+            worn = apply(invert(crop.to_frame), faces.worn[index])
+            worn = self._corrected(worn, mask)
+            if not self.exact:
+                worn = _believed(crop.mesh, worn, rng)
             if not self.exact:
                 mask, worn = _mistaken(trio, mask, worn, rng)
             seen = np.maximum(mask, cv2.dilate(np.maximum(trio.mask, trio.straps), np.ones((5, 5))))
             face = _uncovered(trio, seen)
-            return self._photographed(
-                Sample(trio.masked, face, mask, guide(worn, size), known), rng
-            )
+            return self._photographed(trio.masked, face, mask, known, worn, rng)
 
-    def _photographed(self, sample: Sample, rng: Generator) -> Sample:
-        given, face, mask, drawn, known = (
-            getattr(sample, name) for name in ("given", "face", "mask", "drawn", "known")
-        )
+    def _corrected(self, worn: Points, mask: Mask) -> Points:
+        """A mesh that was found with the mask on, as the inpainter corrects it in a crop that it
+        holds."""
+        held = similarity(anchors(worn), PORTRAIT.eyes)
+        hidden = cv2.warpAffine(mask, held, PORTRAIT.size)
+        return apply(invert(held), self.appearance.correction(apply(held, worn), hidden))
+
+    def _photographed(
+        self, given: Array, face: Array, mask: Mask, known: Mask, mesh: Points, rng: Generator
+    ) -> Sample:
         if not self.exact:
             rows, columns = camera.frame(rng, PORTRAIT.size, 0.25)
-            given, face, mask, drawn = (p[rows][:, columns] for p in (given, face, mask, drawn))
+            given, face, mask = (p[rows][:, columns] for p in (given, face, mask))
             known = known * _inside(rows)[:, None] * _inside(columns)
             if rng.random() < 0.6:
                 given, face = camera.expose([given, face], rng)
             given, face = _softened(given, face, rng)
-            if rng.random() < 0.06:
-                drawn = np.zeros_like(drawn)
-            if rng.random() < 0.5:
-                parts = (given, face, mask, drawn, known)
-                given, face, mask, drawn, known = (part[:, ::-1] for part in parts)
-        return Sample(given, face, np.ascontiguousarray(mask), drawn, known)
+        placed = None if not self.exact and rng.random() < 0.06 else mesh
+        mask = np.ascontiguousarray(mask, np.float32)
+        guess = self.appearance(np.ascontiguousarray(given, np.float32), mask, placed)
+        sample = Sample(given, face, mask, guide(placed, PORTRAIT.size), guess, known)
+        if not self.exact and rng.random() < 0.5:
+            parts = {part.name: getattr(sample, part.name)[:, ::-1] for part in fields(sample)}
+            sample = Sample(**parts)
+        return sample
 
 
 def _uncovered(trio: synthesis.Trio, seen: Mask) -> Array:
@@ -293,8 +347,23 @@ def _inside(indices: Any) -> Array:
 def _wanted(mesh: Points, rng: Generator) -> bool:
     """Whether to take a face: nobody in profile; hardly any with open mouths, since a mask hides
     what says that teeth show, and half a set of teeth is worse than a closed mouth."""
+    return turned(mesh) < TURNED and (closed(mesh) or rng.random() < OPEN)
+
+
+def closed(mesh: Points) -> bool:
+    """Whether a face's lips hide its teeth."""
     gap = float(np.hypot(*(mesh[13] - mesh[14]))) / float(np.hypot(*(mesh[152] - mesh[168])))
-    return turned(mesh) < TURNED and (gap * 1.8 < OPEN_MOUTH or rng.random() < OPEN)
+    return gap * 1.8 < OPEN_MOUTH
+
+
+def _believed(true: Points, worn: Points, rng: Generator) -> Points:
+    """A mesh to guess the face by: the true one, or somewhere from it to the one found with the
+    mask on.
+
+    By the latter alone mouths never are where they are guessed, and painters learn to doubt them
+    and paint two. Where they are in truth nobody can know: what counts is that there is one.
+    """
+    return true + (worn - true) * np.float32(rng.random() if rng.random() < 0.5 else 0)
 
 
 def _mistaken(
@@ -357,6 +426,7 @@ def main() -> None:
     parser = fit.arguments("Trains the portrait profile's inpainter.", 25, "runs/portrait")
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--adversarial", action="store_true", help="with critics")
+    parser.add_argument("--appearance", type=Path, default=Path("runs/appearance.npz"))
     parser.add_argument("--features", type=Path, help="run folder of training.attributes")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -369,12 +439,15 @@ def main() -> None:
 
     # UTKFace has the detail and ends at the chin, LFW has half of it and all that is around.
     train = samples(False, args.seed, 0.5, 0.5)
+    appearance = Appearance.load(args.appearance)
     validate = validator(
-        {"sharp": Draw(samples(True, 0, 1.0, 0.0), exact=True),
-         "whole": Draw(samples(True, 0, 0.0, 1.0), exact=True)}
+        {"sharp": Draw(samples(True, 0, 1.0, 0.0), appearance, exact=True),
+         "whole": Draw(samples(True, 0, 0.0, 1.0), appearance, exact=True)}
     )  # fmt: skip
-    network = build()
-    if args.start:
+    network, draw = build(), Draw(train, appearance)
+    if args.start and args.start.suffix == ".onnx":
+        engines.begin_from(network, args.start, stacked(draw, range(64))[0])
+    elif args.start:
         fit.load_best(network, args.start)
     features = None
     if args.features:
@@ -384,9 +457,10 @@ def main() -> None:
     if args.adversarial:  # the two chase each other: short memory, long average
         config = replace(config, beta=0.5, decay=0.999)
     loss = Loss(features, args.adversarial, 2 * args.rate)
-    if args.start and args.adversarial:  # critics that know the painter's ways, if there are any
+    # Critics that know the painter's ways, if there are any.
+    if args.start and args.start.is_dir() and args.adversarial:
         loss.load_state_dict(fit.last_learner(args.start))
-    print(fit.fit(network, Draw(train), loss, validate, config, loss))
+    print(fit.fit(network, draw, loss, validate, config, loss))
 
 
 if __name__ == "__main__":

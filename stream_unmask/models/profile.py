@@ -13,7 +13,8 @@ class Profile:
     """Size of the crop in pixels and where the face's anchors lie in it, image-left first.
 
     maps: how many maps its segmenter gives: that of the fabric, and that of the straps, if 2.
-    guided: whether its inpainter is shown where map and face lie (`models.guide`).
+    guided: whether its inpainter is shown where map and face lie (`models.guide`) and a first guess
+    at the face (`models.appearance`).
     enhanced: whether a network of its own sharpens what was painted.
     """
 
@@ -58,8 +59,14 @@ class Profile:
 
     @property
     def inpainter(self) -> EngineSpec:
-        """Faces without what the map hides (n, 3, h, w), guided: and map and guide -> faces."""
-        return self._spec("inpainter", "hidden", 5 if self.guided else 3, "faces", 3)
+        """Faces without what the map hides (n, 3, h, w), guided: and map, guide, guess (RGB and its
+        share) -> faces."""
+        return self._spec("inpainter", "hidden", 9 if self.guided else 3, "faces", 3)
+
+    @property
+    def appearance(self) -> str | None:
+        """The name of its appearance model."""
+        return f"{self.name}_appearance" if self.guided else None
 
     @property
     def enhancer(self) -> EngineSpec | None:

@@ -66,4 +66,4 @@ def channels(profile: Profile) -> list[tuple[int | None, int | None]]:
 
 def test_channels_in_and_out() -> None:
     assert channels(PAPER) == [(3, 1), (3, 3), (1, 1)]
-    assert channels(PORTRAIT) == [(3, 2), (5, 3)]  # straps, too; map and guide; no enhancer
+    assert channels(PORTRAIT) == [(3, 2), (9, 3)]  # straps, too; map, guide, guess; no enhancer

@@ -9,6 +9,7 @@ from stream_unmask.models.inpainter import Inpainter
 from stream_unmask.models.profile import PAPER, PORTRAIT, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.models.tensors import from_images, from_masks, to_images, to_masks
+from stream_unmask.pipeline import appearance
 
 RNG = np.random.default_rng(0)
 ENHANCER = PAPER.enhancer
@@ -72,7 +73,7 @@ def test_the_inpainter_never_sees_what_the_map_covers(profile: Profile) -> None:
 
     faces, masks = pictures(2, profile), list(RNG.random((2, *shape(profile)), np.float32))
     masks[0][40:90] = 1
-    paint = Inpainter(FunctionEngine(profile.inpainter, engine), profile.guided)
+    paint = Inpainter(FunctionEngine(profile.inpainter, engine), appearance(profile))
     painted = paint(faces, masks, [None, None])
     assert seen[0].shape[1] == profile.inpainter.inputs[0].shape[1]
     for face, mask, given in zip(faces, masks, seen[0], strict=True):
@@ -92,7 +93,7 @@ def test_a_guided_inpainter_is_shown_the_map_and_each_faces_guide(frontal: np.nd
     mesh = (PORTRAIT.eyes.mean(0) + PORTRAIT.unit * frontal).astype(np.float32)
     meshes = [mesh, None, mesh + (9, 0)]
     masks = list(RNG.random((3, *shape(PORTRAIT)), np.float32))
-    paint = Inpainter(FunctionEngine(PORTRAIT.inpainter, engine), guided=True)
+    paint = Inpainter(FunctionEngine(PORTRAIT.inpainter, engine), appearance(PORTRAIT))
     paint(pictures(3, PORTRAIT), masks, meshes)
     for given, mask, its in zip(seen[0], masks, meshes, strict=True):
         assert np.array_equal(given[3], mask)

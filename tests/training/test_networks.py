@@ -14,6 +14,7 @@ from stream_unmask.backends import EngineSpec, TensorSpec, open_engine  # noqa: 
 from stream_unmask.models.profile import PAPER, PORTRAIT, PROFILES, Profile  # noqa: E402
 from training.enhancer import Srcnn  # noqa: E402
 from training.inpainter import Autoencoder  # noqa: E402
+from training.portrait import Painter  # noqa: E402
 from training.segmenter import Exported, UNet, build  # noqa: E402
 from training.unet import HalfUNet, _Block  # noqa: E402
 
@@ -173,7 +174,7 @@ EXPORTS = {
         lambda: Exported(HalfUNet(3, 2, NARROW), PORTRAIT),
         small(PORTRAIT.segmenter, (64, 96)),
     ),
-    "paints": (lambda: HalfUNet(5, 3, NARROW, refined=True), small(PORTRAIT.inpainter, (96, 64))),
+    "paints": (lambda: Painter(NARROW), small(PORTRAIT.inpainter, (96, 64))),
 }
 
 

@@ -9,20 +9,22 @@ pytestmark = pytest.mark.needs_train
 torch = pytest.importorskip("torch")
 
 from stream_unmask.models.profile import PORTRAIT  # noqa: E402
+from stream_unmask.pipeline import appearance  # noqa: E402
 from training import metrics, portrait, synthesis  # noqa: E402
 from training.attributes import Attributes  # noqa: E402
 from training.dataset import FaceSet, Samples  # noqa: E402
 from training.inpainter import mistaken  # noqa: E402
-from training.portrait import UNKNOWN, Critic, Critics, Draw, Loss  # noqa: E402
-from training.unet import HalfUNet  # noqa: E402
+from training.portrait import UNKNOWN, Critic, Critics, Draw, Loss, Painter  # noqa: E402
 
 SIZE = (PORTRAIT.height, PORTRAIT.width)
 Batch = tuple[torch.Tensor, ...]
 
 
 def draw(faces: FaceSet, exact: bool = False, seed: int = 1) -> Draw:
-    templates = synthesis.drawn_templates()
-    return Draw(Samples([faces], [1.0], PORTRAIT, templates, seed, 0.05, 0.0), exact)
+    samples = Samples([faces], [1.0], PORTRAIT, synthesis.drawn_templates(), seed, 0.05, 0.0)
+    model = appearance(PORTRAIT)
+    assert model is not None
+    return Draw(samples, model, exact)
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -31,7 +33,7 @@ def test_samples_have_the_networks_shapes_and_ranges(faces: FaceSet, exact: bool
     assert not any(side % 32 for side in size)
     for index in range(8):
         given, face, known = draw(faces, exact)(index)
-        assert (given.shape, face.shape, known.shape) == ((5, *size), (3, *size), (1, *size))
+        assert (given.shape, face.shape, known.shape) == ((9, *size), (3, *size), (1, *size))
         for part in (given, face, known):
             assert part.dtype == np.float32
             assert part.flags.c_contiguous
@@ -110,9 +112,9 @@ def test_what_the_frame_repeats_is_not_known() -> None:
         assert portrait._inside(columns).tolist() == real.astype(float).tolist()
 
 
-def small() -> HalfUNet:
+def small() -> Painter:
     torch.manual_seed(0)
-    return HalfUNet(5, 3, (4, 4, 4, 4, 4), refined=True)
+    return Painter((4, 4, 4, 4, 4))
 
 
 @pytest.fixture
@@ -159,14 +161,15 @@ def test_tone_is_how_far_a_colour_is_off() -> None:
     where = torch.ones(2, 1, 64, 48)
     shift = torch.tensor([0.1, -0.2, 0.0])[None, :, None, None] * where
     tone = portrait._tone(shift, where).item()
-    assert tone == pytest.approx(0.1, rel=1e-4)  # the mean of all three
+    length = (0.05 / 3) ** 0.5  # of the vector, by which 0.1 in all three is 0.1
+    assert tone == pytest.approx(length, rel=1e-4)
     assert portrait._tone(0 * shift, where).item() == 0
     # Half of the squares, and of those a part of each pixel: what is off is off by as much.
     where[..., :24] = 0
     where[..., 24:] = 0.5
-    assert portrait._tone(shift * where, where).item() == pytest.approx(0.1, rel=1e-4)
+    assert portrait._tone(shift * where, where).item() == pytest.approx(length, rel=1e-4)
     shift[..., :24] = 1
-    assert portrait._tone(shift * where, where).item() == pytest.approx(0.1, rel=1e-4)
+    assert portrait._tone(shift * where, where).item() == pytest.approx(length, rel=1e-4)
 
 
 def test_tone_is_compared_by_squares() -> None:
@@ -284,8 +287,24 @@ def test_without_a_critic_there_is_nothing_to_keep() -> None:
     assert critical.state_dict()["critics"]
 
 
+def test_a_calm_painter_adds_less_to_the_guess_and_paints_the_same_beyond_it() -> None:
+    torch.manual_seed(0)
+    painter, given = small().eval(), torch.rand(2, 9, *SIZE)
+    guess, share = given[:, 5:8], given[:, 8:]
+    share[..., : SIZE[1] // 2] = 0
+    share[..., SIZE[1] // 2 :] = 1
+    before = painter(given)
+    painter.calm()
+    after = painter(given)
+    beyond, face = slice(0, SIZE[1] // 2), slice(SIZE[1] // 2, None)
+    assert torch.allclose(after[..., beyond], before[..., beyond], atol=1e-6)
+    added = (before - guess)[..., face]
+    assert added.abs().max() > 1e-3
+    assert torch.allclose((after - guess)[..., face], portrait.CALM * added, atol=1e-5)
+
+
 def test_painted_faces_are_pictures() -> None:
-    painted = portrait.predict(small(), torch.rand(3, 5, *SIZE))
+    painted = portrait.predict(small(), torch.rand(3, 9, *SIZE))
     assert painted.shape == (3, 3, *SIZE)
     assert painted.dtype == torch.float32
     assert 0 <= painted.min() <= painted.max() <= 1

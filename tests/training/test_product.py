@@ -9,6 +9,7 @@ from stream_unmask.models.enhancer import Enhancer
 from stream_unmask.models.inpainter import Inpainter
 from stream_unmask.models.profile import PAPER, PORTRAIT
 from stream_unmask.models.segmenter import Segmenter
+from stream_unmask.pipeline import appearance
 from stream_unmask.types import Crop, Face
 from stream_unmask.unmask import Networks
 from training import product
@@ -45,7 +46,7 @@ def networks(profile, level=0.5):
         enhancer = Enhancer(FunctionEngine(profile.enhancer, lambda luma: luma))
     return Networks(
         profile, Segmenter(FunctionEngine(profile.segmenter, segmenter)),
-        Inpainter(FunctionEngine(profile.inpainter, inpainter), profile.guided), enhancer,
+        Inpainter(FunctionEngine(profile.inpainter, inpainter), appearance(profile)), enhancer,
     )  # fmt: skip
 
 
