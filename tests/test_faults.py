@@ -436,7 +436,10 @@ def shrinking_input(bench: Bench) -> None:
     """The input loses its end while it is read: a sentence, or all of it but for a second."""
     bench.prepare()
     run = bench.start()
-    pause(bench, 0.3)  # before it is opened, a stream without a header is a shorter one
+    # Before it is opened, a stream without a header is a shorter one.
+    while run.process.poll() is None and not part_of(bench.outputs[0]).exists():
+        time.sleep(0.001)
+    pause(bench, 0, 0.75)
     share = bench.rng.uniform(0, 0.9)
     os.truncate(bench.source, int(bench.source.stat().st_size * share))
     bench.old[bench.source] = bench.source.read_bytes()

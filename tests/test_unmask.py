@@ -263,8 +263,10 @@ def test_repaint_takes_each_faces_mesh_to_the_inpainter(frontal: np.ndarray) -> 
     parts = Networks(PORTRAIT, networks(PORTRAIT).segmenter, inpainter)
     repaint([face(PORTRAIT)] * 2, masks, meshes, parts)
     (given,) = seen
+    assert inpainter.appearance is not None
     for index, its in enumerate(meshes):
-        assert np.array_equal(given[index, 4], guide(its, PORTRAIT.size))
+        bare = inpainter.appearance.correction(its, masks[index])
+        assert np.array_equal(given[index, 4], guide(bare, PORTRAIT.size))
         assert np.array_equal(given[index, 3], masks[index])
 
 

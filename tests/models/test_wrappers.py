@@ -83,7 +83,9 @@ def test_the_inpainter_never_sees_what_the_map_covers(profile: Profile) -> None:
     assert all((image == 255).all() for image in painted)  # a linear output is clamped
 
 
-def test_a_guided_inpainter_is_shown_the_map_and_each_faces_guide(frontal: np.ndarray) -> None:
+def test_a_guided_inpainter_is_shown_the_map_and_each_faces_guide_and_guess(
+    frontal: np.ndarray,
+) -> None:
     seen: list[np.ndarray] = []
 
     def engine(given: np.ndarray) -> np.ndarray:
@@ -94,10 +96,16 @@ def test_a_guided_inpainter_is_shown_the_map_and_each_faces_guide(frontal: np.nd
     meshes = [mesh, None, mesh + (9, 0)]
     masks = list(RNG.random((3, *shape(PORTRAIT)), np.float32))
     paint = Inpainter(FunctionEngine(PORTRAIT.inpainter, engine), appearance(PORTRAIT))
-    paint(pictures(3, PORTRAIT), masks, meshes)
-    for given, mask, its in zip(seen[0], masks, meshes, strict=True):
+    faces = pictures(3, PORTRAIT)
+    paint(faces, masks, meshes)
+    for image, given, mask, its in zip(faces, seen[0], masks, meshes, strict=True):
         assert np.array_equal(given[3], mask)
-        assert np.array_equal(given[4], guide(its, PORTRAIT.size))
+        assert paint.appearance is not None
+        bare = None if its is None else paint.appearance.correction(its, mask)
+        assert np.array_equal(given[4], guide(bare, PORTRAIT.size))
+        shown = image.astype(np.float32) / 255
+        guess = paint.appearance(shown, mask, bare).transpose(2, 0, 1)
+        assert np.allclose(given[5:], guess, atol=1e-6)
     assert [given[4].any() for given in seen[0]] == [True, False, True]
 
 
