@@ -40,7 +40,6 @@ from training.unet import HalfUNet
 # Features: of the attribute network, and of the critics.
 INSIDE, TONE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 20.0, 30.0, 3.0, 2.0, 1.2, 8.0
 BEYOND = 0.3  # share of what critics say beyond the guessed face that the painter hears
-NEAR_EDGE = 0.4  # power of a guess's share: near its edge it is still the better jaw
 CALM = 0.7  # share of what is added to guesses that is shipped
 BLUR = 16  # side in pixels of the squares over which tone is compared
 UNKNOWN = 0.2  # share of that where the photograph had ended
@@ -65,7 +64,8 @@ class Painter(nn.Module):
 
     def forward(self, given: Tensor) -> Tensor:
         beyond, off = self.network(given).split(3, 1)
-        guess, share = given[:, 5:8], given[:, 8:].clamp(min=0) ** NEAR_EDGE
+        guess, share = given[:, 5:8], given[:, 8:]
+        share = share * (2 - share)  # near its edge the guess is still the better jaw
         painted: Tensor = beyond + share * (guess + off - beyond)
         return painted
 
