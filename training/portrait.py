@@ -36,7 +36,8 @@ from training.inpainter import inside_db, mistaken, predict, stacked
 from training.masks import Array
 from training.unet import HalfUNet
 
-# Weights of the loss. Inside and outside the map: L1; tone: the same of what a blur leaves.
+# Weights of the loss. Inside and outside the map: how far colours are off; tone: the same of what
+# a blur leaves.
 # Features: of the attribute network, and of the critics.
 INSIDE, TONE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 20.0, 30.0, 3.0, 2.0, 1.2, 8.0
 BEYOND = 0.3  # share of what critics say beyond the guessed face that the painter hears
@@ -287,11 +288,9 @@ class Draw:
             if trio is None:
                 continue
             mask = widen(_hard(np.maximum(trio.mask, trio.straps)), PORTRAIT)
-            worn = apply(invert(crop.to_frame), faces.worn[index])
-            worn = self._corrected(worn, mask)
+            worn = self._corrected(apply(invert(crop.to_frame), faces.worn[index]), mask)
             if not self.exact:
                 worn = _believed(crop.mesh, worn, rng)
-            if not self.exact:
                 mask, worn = _mistaken(trio, mask, worn, rng)
             seen = np.maximum(mask, cv2.dilate(np.maximum(trio.mask, trio.straps), np.ones((5, 5))))
             face = _uncovered(trio, seen)

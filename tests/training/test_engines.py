@@ -88,13 +88,19 @@ def without_gradient(module: torch.nn.Module, given: torch.Tensor) -> torch.Tens
         return module(given)
 
 
+def assert_answers(
+    module: torch.nn.Module, given: torch.Tensor, answers: list[torch.Tensor]
+) -> None:
+    for shown, answer in zip((given, batch(2)), answers, strict=True):
+        assert off(without_gradient(module, shown), answer) < CLOSE
+
+
 def test_a_network_runs_as_its_engine(
     path: Path, given: torch.Tensor, answers: list[torch.Tensor]
 ) -> None:
     module = run_as(network(), path)
     assert not module.training
-    for shown, answer in zip((given, batch(2)), answers, strict=True):
-        assert off(without_gradient(module, shown), answer) < CLOSE
+    assert_answers(module, given, answers)
     # Each layer counts, or the rest of it would not be compared.
     for name, weights in module.named_parameters():
         kept = weights.data.clone()
@@ -109,8 +115,7 @@ def test_a_network_that_begins_from_an_engine_gives_what_it_gives(
     module = network()
     begin_from(module, path, given)
     module.eval()
-    for shown, answer in zip((given, batch(2)), answers, strict=True):
-        assert off(without_gradient(module, shown), answer) < CLOSE
+    assert_answers(module, given, answers)
 
 
 def test_it_goes_on_from_there_in_training(
