@@ -61,10 +61,10 @@ ONLY_IN = {
     "onnxruntime": "backends/onnxruntime.py",
     "c2pa": "provenance.py",
     "cryptography": "provenance.py",
-    "typer": "cli.py",
-    "rich": "cli.py",
+    "typer": "cli/",
+    "rich": "cli/",
 }
-LAZY_IN = {"openvino": "cli.py", "onnxruntime": "cli.py"}  # `info` lists their devices
+LAZY_IN = {"openvino": "cli/info.py", "onnxruntime": "cli/info.py"}  # `info` lists their devices
 NOWHERE = {"torch", "onnx", "mediapipe", "engines", "training", "benchmarks", "tests"}
 
 

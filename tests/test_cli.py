@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from stream_unmask import Options, unmask_image
-from stream_unmask.cli import main, unmask
+from stream_unmask.cli import main
+from stream_unmask.cli.unmask import unmask
 from stream_unmask.label import mark
 from stream_unmask.models.profile import PROFILES, Profile
 from stream_unmask.video.image import read_image, write_image

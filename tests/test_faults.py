@@ -93,7 +93,7 @@ class _Lines:
     def __call__(self, frame: Any, event: str, argument: Any) -> Any:
         file = frame.f_code.co_filename
         name = Path(file).name
-        ours = "stream_unmask" in file and name != "cli.py"
+        ours = "stream_unmask" in file and "/cli/" not in file
         if not ours and name not in ("contextlib.py", "threading.py", "queue.py"):
             return None
         if self._within not in (None, frame.f_code.co_name):

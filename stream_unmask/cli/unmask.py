@@ -1,20 +1,15 @@
-"""The command line: `stream-unmask INPUT -o OUTPUT`, `stream-unmask info` and `verify`."""
+"""`stream-unmask INPUT -o OUTPUT`."""
 
 import logging
-import platform
-import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -23,16 +18,15 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from stream_unmask.api import Progress as ProgressCallback
-from stream_unmask.backends import BACKENDS, installed, package
-from stream_unmask.backends.artefacts import engine_path, engines_folder, manifest
+from stream_unmask.backends import BACKENDS
 from stream_unmask.batch import Job, foretold, plan, run
+from stream_unmask.cli.console import say_error
 from stream_unmask.errors import OptionError, OutputError, UnmaskError
 from stream_unmask.models.profile import PORTRAIT
 from stream_unmask.options import Options, seconds
-from stream_unmask.provenance import check_signing, verify
+from stream_unmask.provenance import check_signing
 from stream_unmask.provenance import sign as sign_file
 from stream_unmask.report import Failure, Report, to_json
 from stream_unmask.video.encoder import ENCODERS, Encoding
@@ -47,49 +41,8 @@ _EPILOG = (
 )
 # Headings of the help.
 _FACES, _CODING, _LIMITS = "Faces and networks", "Coding", "Limits"
-_TIDYING = 10.0  # seconds
-_INTERRUPTED = 130  # what typer makes of Ctrl-C, without a word
 _log = logging.getLogger("stream_unmask")
-_unmask = typer.Typer(add_completion=False)
-_info = typer.Typer(add_completion=False)
-_verify = typer.Typer(add_completion=False)
-
-
-def main() -> None:
-    """Runs the command that the arguments name; `INPUT` alone means unmasking."""
-    arguments = sys.argv[1:]
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _Interrupt())
-    try:
-        if arguments[:1] == ["info"]:
-            _info(arguments[1:], prog_name="stream-unmask info")
-        if arguments[:1] == ["verify"]:
-            _verify(arguments[1:], prog_name="stream-unmask verify")
-        _unmask(arguments or ["--help"], prog_name="stream-unmask")
-    except UnmaskError as error:
-        _say_error(str(error))
-        sys.exit(2)
-    except SystemExit as end:
-        # All is tidied up: one more Ctrl-C would only make Python's own end noisy.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if end.code == _INTERRUPTED:
-            kept = "what was done" if "--keep-partial" in arguments else "nothing unfinished"
-            Console(stderr=True).print(f"Interrupted; {kept} was kept.")
-        raise
-
-
-class _Interrupt:
-    """What a Ctrl-C does. One more, while the first is being tidied up after, does nothing, lest
-    it leave half of that; unless that takes longer than `_TIDYING` seconds."""
-
-    def __init__(self) -> None:
-        self._first: float | None = None
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self._first is None or now > self._first + _TIDYING:
-            self._first = self._first or now
-            raise KeyboardInterrupt
+command = typer.Typer(add_completion=False)
 
 
 def _show_version(wanted: bool) -> None:
@@ -98,7 +51,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@_unmask.command(epilog=_EPILOG)
+@command.command(epilog=_EPILOG)
 def unmask(
     sources: Annotated[
         list[str],
@@ -286,7 +239,7 @@ def _foretell(
             said.print(foretold(job, options, maps, sheet))
         except UnmaskError as error:
             failures += 1
-            _say_error(str(error))
+            say_error(str(error))
     return 0 if not failures else 2 if failures == len(jobs) else 1
 
 
@@ -294,7 +247,7 @@ def _tell(outcome: Report | Failure, said: Console, quiet: bool) -> None:
     """Prints what became of a job."""
     if isinstance(outcome, Failure):
         if outcome.status == "failed":
-            _say_error(outcome.why)
+            say_error(outcome.why)
         elif not quiet:
             said.print(f"{outcome.source}: skipped, {outcome.why}")
         return
@@ -308,12 +261,6 @@ def _exit_code(outcomes: list[Report | Failure]) -> int:
     """0: all done, or nothing was to be done. 1: some failed. 2: all failed."""
     failed = sum(isinstance(o, Failure) and o.status == "failed" for o in outcomes)
     return 0 if not failed else 2 if failed == len(outcomes) else 1
-
-
-def _say_error(text: str) -> None:
-    Console(stderr=True).print(
-        f"Error: {text}", style="red", markup=False, highlight=False, soft_wrap=True
-    )
 
 
 def _refuse_same(paths: list[Path]) -> None:
@@ -364,51 +311,3 @@ def _progress(quiet: bool) -> Iterator[ProgressCallback]:
             bar.update(task, completed=done, total=total, rate=frames / elapsed)
 
         yield show
-
-
-@_verify.command()
-def say_provenance(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A video or a picture.")],
-    trust: Annotated[
-        Path | None, typer.Option(help="PEM file: the authorities whose signers are trusted.")
-    ] = None,
-) -> None:
-    """Says whether FILE claims to hold invented faces, and whether its signature holds.
-
-    Exit code 1 if it does not hold.
-    """
-    found = verify(file, trust)
-    for sentence in found.sentences():
-        print(sentence)
-    raise typer.Exit(found.manifest == "invalid")
-
-
-@_info.command()
-def info() -> None:
-    """Shows the version, backends with their devices, and engines with their checksums."""
-    console = Console()
-    system = f"Python {platform.python_version()}, {platform.platform()}"
-    console.print(f"stream-unmask {version('stream-unmask')} ({system})", highlight=False)
-    table = Table("backend", "installed", "devices", title="Backends", title_justify="left")
-    for name in BACKENDS:
-        present = name in installed()
-        hint = escape(f"no: pip install '{package(name)}'")
-        table.add_row(name, "yes" if present else hint, _devices(name) if present else "")
-    console.print(table)
-    table = Table("engine", "SHA-256", "licence", title="Engines", title_justify="left")
-    for name, facts in manifest().items():
-        engine_path(name)  # which compares the checksum with the file's
-        table.add_row(name, facts["sha256"][:16], facts["licence"])
-    console.print(table)
-    console.print(f"Engines are in {engines_folder()}; checksums fit.", highlight=False)
-
-
-def _devices(backend: str) -> str:
-    if backend == "openvino":
-        import openvino
-
-        return ", ".join(openvino.Core().available_devices)
-    import onnxruntime
-
-    names = onnxruntime.get_available_providers()
-    return ", ".join(name.removesuffix("ExecutionProvider") for name in names)
