@@ -1,6 +1,6 @@
 """The only threads: one that fetches ahead of its consumer, one that stores behind its producer.
 
-Both belong to a `with` block and are gone when it ends, however it ends. Close them before the
+All belong to a `with` block and are gone when it ends, however it ends. Close them before the
 files they work on, that is, name them last in the `with` statement.
 
 Ctrl-C is raised in the main thread between any two steps of Python, also amid those of `Queue`,
@@ -48,6 +48,16 @@ class _Queue(Generic[T]):
         self._room.get()
         self._things.put(_Item(value))
 
+    def take_back(self) -> T | None:
+        """What was put last, if nobody has got it yet, and there is room again."""
+        try:
+            thing = self._things.get_nowait()
+        except Empty:
+            return None
+        assert isinstance(thing, _Item)  # who takes back has not put an end yet
+        self._room.put(None)
+        return thing.value
+
     def end(self, error: BaseException | None = None) -> None:
         """Nothing comes back; what was put before is still received."""
         self._things.put(_End(error))
@@ -77,20 +87,23 @@ def prefetch(source: Iterable[T], size: int) -> Iterator[Iterator[T]]:
     An exception in the source is raised where the item would have come. Leaving the block stops
     the source after the item it is at, closes it if it is a generator, and joins the thread.
     """
-    queue: _Queue[T] = _Queue(size)
+    with _running(source, _Queue(size)) as items:
+        yield items
+
+
+@contextmanager
+def _running(source: Iterable[T], queue: _Queue[T]) -> Iterator[Iterator[T]]:
+    """What a source, run in a thread of its own, puts into a queue."""
     stopped = False
 
     def work() -> None:
         error = None
         try:
-            iterator = iter(source)
-            try:
+            with _closed(source) as iterator:
                 for value in iterator:
                     queue.put(value)
                     if stopped:
                         break
-            finally:
-                getattr(iterator, "close", lambda: None)()
         except BaseException as caught:
             error = caught
         queue.end(error)
@@ -103,6 +116,35 @@ def prefetch(source: Iterable[T], size: int) -> Iterator[Iterator[T]]:
     finally:
         stopped = True
         _join(thread, queue.drop)
+
+
+@contextmanager
+def _closed(source: Iterable[T]) -> Iterator[Iterator[T]]:
+    """An iterator over a source; a generator is closed when the block ends."""
+    iterator = iter(source)
+    try:
+        yield iterator
+    finally:
+        getattr(iterator, "close", lambda: None)()
+
+
+@contextmanager
+def newest(source: Iterable[T], join: Callable[[T, T], T]) -> Iterator[Iterator[T]]:
+    """As `prefetch`, but an item that nobody has fetched makes room for the next: what is fetched
+    is the newest there is, and nothing queues up.
+
+    join(old, new): what takes the place of both; it runs in the thread of the source.
+    """
+    queue: _Queue[T] = _Queue(1)
+
+    def joined() -> Iterator[T]:
+        with _closed(source) as iterator:
+            for value in iterator:
+                late = queue.take_back()
+                yield value if late is None else join(late, value)
+
+    with _running(joined(), queue) as items:
+        yield items
 
 
 @contextmanager

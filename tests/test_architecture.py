@@ -39,6 +39,12 @@ MAY_IMPORT = {
         *("pipeline", "steady", "prefetch", "faces", "video", "label", "sheet"),
         *("options", "report", "types", "errors"),
     },
+    "preview": {"pipeline", "video", "types", "errors"},  # the live window
+    # from a camera to a window, at once
+    "live": {
+        *("preview", "pipeline", "prefetch", "label", "video"),
+        *("options", "types", "errors"),
+    },
     "provenance": {"label", "video", "errors"},  # what a file says of itself, signed or not
     "resume": {"api", "pipeline", "video", "options", "report", "errors"},  # long ones, in segments
     # many inputs
@@ -48,7 +54,7 @@ MAY_IMPORT = {
     },
     "__init__": {"api", "errors", "options", "report", "types", "video"},
     "cli": {
-        *("api", "batch", "backends", "models", "provenance", "video"),
+        *("api", "batch", "live", "backends", "models", "provenance", "video"),
         *("options", "report", "errors"),
     },
     "__main__": {"cli"},
@@ -63,6 +69,8 @@ ONLY_IN = {
     "cryptography": "provenance.py",
     "typer": "cli/",
     "rich": "cli/",
+    "pygame": "preview.py",
+    "pyvirtualcam": "video/virtual.py",
 }
 LAZY_IN = {"openvino": "cli/info.py", "onnxruntime": "cli/info.py"}  # `info` lists their devices
 NOWHERE = {"torch", "onnx", "mediapipe", "engines", "training", "benchmarks", "tests"}

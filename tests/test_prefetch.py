@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stream_unmask.prefetch import background, prefetch
+from stream_unmask.prefetch import background, newest, prefetch
 
 
 @pytest.fixture(autouse=True)
@@ -148,3 +148,44 @@ def test_background_drops_the_queue_on_an_error() -> None:
         body()
     opener.join()
     assert got in ([], [0])
+
+
+def test_the_newest_is_fetched_and_nothing_is_lost() -> None:
+    done = threading.Event()
+
+    def source() -> Iterator[list[int]]:
+        for number in range(20):
+            yield [number]
+        done.set()
+
+    with newest(source(), lambda old, new: old + new) as items:
+        got = [next(items)]
+        assert done.wait(10)
+        got.extend(items)
+    assert len(got) <= 3  # the first, what may have waited behind it, and all the rest as one
+    assert [number for item in got for number in item] == list(range(20))
+
+
+def test_the_newest_of_a_slow_source_is_waited_for() -> None:
+    def source() -> Iterator[int]:
+        for number in range(5):
+            time.sleep(0.01)
+            yield number
+
+    with newest(source(), lambda _, new: new) as items:
+        assert list(items) == list(range(5))
+
+
+def test_newest_passes_errors_on_and_closes_its_source() -> None:
+    def broken() -> Iterator[int]:
+        yield 1
+        raise OSError("gone")
+
+    got: list[int] = []
+    with newest(broken(), lambda _, new: new) as items, pytest.raises(OSError, match="gone"):
+        got.extend(items)
+    assert got == [1]
+    closed: list[str] = []
+    with newest(endless(closed), lambda _, new: new) as items:
+        next(items)
+    assert closed == ["prefetch"]

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import av
+from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Stream
 
@@ -75,15 +76,7 @@ class Reader:
         self.source = str(source)
         self._limits = limits or Limits()
         self.trailing: tuple[av.Packet[Any], ...] = ()
-        self._frames = self._decoded()  # nothing of it runs yet
-        self._container = open_source(self.source, self._limits, rate)
-        try:
-            self._describe()
-            self._trim(start, end)
-            self._start_decoding()
-        except BaseException:
-            self.close()
-            raise
+        self._start(start, end, rate)
 
     def __iter__(self) -> Iterator[Frame]:
         return self._iterator
@@ -103,6 +96,23 @@ class Reader:
         """Nothing comes back; the file is closed, and what describes its streams is void."""
         self._frames.close()
         self._container.close()
+
+    def _start(
+        self, start: Fraction | float | None, end: Fraction | float | None, rate: Fraction
+    ) -> None:
+        """Open the source and decode its first picture."""
+        self._frames = self._decoded()  # nothing of it runs yet
+        self._container = self._opened(rate)
+        try:
+            self._describe()
+            self._trim(start, end)
+            self._start_decoding()
+        except BaseException:
+            self.close()
+            raise
+
+    def _opened(self, rate: Fraction) -> InputContainer:
+        return open_source(self.source, self._limits, rate)
 
     def _describe(self) -> None:
         """Copy out of FFmpeg what outlives the file."""

@@ -7,7 +7,7 @@ of itself is held against limits before anything is allocated.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -77,18 +77,21 @@ def numbered(source: str) -> bool:
 
 
 def open_source(
-    source: str | Path, limits: Limits | None = None, rate: Fraction = USUAL_RATE
+    source: str | Path,
+    limits: Limits | None = None,
+    rate: Fraction = USUAL_RATE,
+    more: Mapping[str, str] | None = None,
 ) -> InputContainer:
     """The opened container of a file, a URL, a sequence or `-`; InputError if that can't be.
 
-    rate: pictures a second, of a sequence.
+    rate: pictures a second, of a sequence. more: FFmpeg's options for containers.
     """
     source, limits = str(source), limits or Limits()
     try:
         name, kind, options = _address(source, rate, limits)
         if kind != "image2":
             options["format_whitelist"] = _formats(limits.playlists)
-        options["max_streams"] = str(limits.streams)
+        options |= {"max_streams": str(limits.streams), **(more or {})}
         # Broken text in the metadata is no reason to refuse the picture.
         container = av.open(
             name, format=kind, metadata_errors="replace", container_options=options,
