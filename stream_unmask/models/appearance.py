@@ -150,15 +150,9 @@ class Appearance:
     def placed(self, mesh: Points, size: tuple[int, int]) -> Texels:
         """The pixels of a picture (width, height) that a mesh (v, 2) covers, and where on it they
         lie."""
-        fronts = _areas(mesh[self._triangles]) > 0
-        numbers = np.full((size[1], size[0]), -1, np.int32)
-        corners = np.rint(mesh * 16).clip(-(1 << 20), 1 << 20).astype(np.int32)
-        for number in np.nonzero(fronts)[0]:
-            cv2.fillConvexPoly(numbers, corners[self._triangles[number]], int(number), shift=4)
-        y, x = np.nonzero(numbers >= 0)
-        vertices = self._triangles[numbers[y, x]]
+        at, numbers = self._covered(mesh, size)
+        vertices = self._triangles[numbers]
         a, b, c = (mesh[vertices[:, i]] for i in range(3))
-        at = np.stack([x, y], 1)
         whole = _cross(b - a, c - a)
         second = _cross(at - a, c - a) / whole
         third = _cross(b - a, at - a) / whole
@@ -166,6 +160,18 @@ class Appearance:
         shares = np.stack([1 - second - third, second, third], 1).clip(0, 1)
         shares /= shares.sum(1, keepdims=True)
         return Texels(at, vertices.astype(np.intp), shares.astype(np.float32))
+
+    def _covered(
+        self, mesh: Points, size: tuple[int, int]
+    ) -> tuple[NDArray[np.intp], NDArray[np.int32]]:
+        """The pixels (n, 2) that a mesh covers, and by which of its triangles (n,)."""
+        fronts = _areas(mesh[self._triangles]) > 0
+        drawn = np.full((size[1], size[0]), -1, np.int32)
+        corners = np.rint(mesh * 16).clip(-(1 << 20), 1 << 20).astype(np.int32)[self._triangles]
+        for number in np.nonzero(fronts)[0].tolist():
+            cv2.fillConvexPoly(drawn, corners[number], number, shift=4)
+        y, x = np.nonzero(drawn >= 0)
+        return np.stack([x, y], 1), drawn[y, x]
 
     def _fitted(self, picture: Floats, hidden: Mask, mesh: Points) -> Floats:
         """(n, 3): the texture that is most plausible given what is seen of it."""
@@ -192,10 +198,12 @@ class Appearance:
         whole = np.tile(texture.mean(0), (height, width, 1)).astype(np.float32)
         x, y = self.texels.at.T
         whole[y, x] = texture
-        covered = self.placed(mesh, size)
-        x, y = covered.at.T
+        at, numbers = self._covered(mesh, size)
+        ways = _ways(mesh[self._triangles], self._shape[self._triangles])[numbers]
+        x, y = at.T
+        places = (ways @ np.stack([x, y, np.ones_like(x)], 1, dtype=np.float32)[..., None])[..., 0]
         drawn = np.zeros((size[1], size[0], 4), np.float32)
-        drawn[y, x, :3] = _at(whole, covered.on(self._shape)).clip(0, 1)
+        drawn[y, x, :3] = _at(whole, places).clip(0, 1)
         drawn[y, x, 3] = 1
         return drawn
 
@@ -251,6 +259,19 @@ def _at(picture: Floats, points: Floats) -> Floats:
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
     return np.asarray(found[0], np.float32)
+
+
+def _ways(triangles: Floats, others: Floats) -> Floats:
+    """(t, 2, 3) the affine maps that take triangles (t, 3, 2) to others."""
+    a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
+    whole = _areas(triangles)[:, None]
+    whole = np.where(np.abs(whole) > 1e-6, whole, 1)  # such a one covers nothing
+    to_b = np.stack([c[:, 1] - a[:, 1], a[:, 0] - c[:, 0]], 1) / whole
+    to_c = np.stack([a[:, 1] - b[:, 1], b[:, 0] - a[:, 0]], 1) / whole
+    turned = (others[:, 1] - others[:, 0])[:, :, None] * to_b[:, None]
+    turned = turned + (others[:, 2] - others[:, 0])[:, :, None] * to_c[:, None]
+    moved = others[:, 0] - (turned @ a[..., None])[..., 0]
+    return np.asarray(np.concatenate([turned, moved[..., None]], 2), np.float32)
 
 
 def _areas(triangles: Floats) -> Floats:
