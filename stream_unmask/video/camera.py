@@ -23,8 +23,7 @@ from stream_unmask.video.source import Limits, is_url, open_source
 _SYSTEMS = {"linux": ("v4l2", ""), "darwin": ("avfoundation", ""), "win32": ("dshow", "video=")}
 _TRIES = 5  # in a row to get a camera back that was there
 _PAUSE = 1.0  # seconds before each
-# Pictures that wait in FFmpeg's buffers are late before they are seen.
-_PROMPT = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "1000000"}
+_PROMPT = {"analyzeduration": "1000000"}  # microseconds of a stream to look at before it begins
 # What a camera that can't be opened says, by errno, and what to do.
 _REASONS = {
     errno.ENOENT: "there is no such camera (--list-devices)",

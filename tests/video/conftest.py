@@ -1,13 +1,16 @@
 """Small clips of every awkward kind, made on the spot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+
+from tests.video.serving import Server
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -140,3 +143,14 @@ class Facts:
 @pytest.fixture
 def facts() -> type[Facts]:
     return Facts
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with Server(tmp_path) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.over.set()
+        server.shutdown()
+        thread.join()

@@ -17,6 +17,8 @@ from stream_unmask.errors import InputError
 from stream_unmask.video import camera as module
 from stream_unmask.video.camera import Camera, Device, Wanted, find, moved, open_device
 from stream_unmask.video.frame import Frame
+from stream_unmask.video.source import Limits
+from tests.video.serving import Server
 
 PICTURES = "testsrc=size=64x48:rate=25"
 
@@ -98,6 +100,30 @@ def test_a_camera_that_comes_back_with_another_size_is_refused(
     plugged(PICTURES + ":duration=0.2", "testsrc=size=128x48")
     with Camera("0") as camera, pytest.raises(InputError, match="another size"):
         list(camera)
+
+
+def test_a_stream_is_shown_as_it_comes(make_clip: Callable[..., Path], server: Server) -> None:
+    make_clip("clip.ts", audio=True)
+    with Camera(server.url("drips/clip.ts")) as camera:
+        frames = list(camera)
+        late = time.monotonic() - camera.came(frames[-1])
+    assert len(frames) == 20
+    assert frames[0].seconds is not None
+    assert 0 <= frames[0].seconds < 3
+    assert late > -0.9  # its clock runs from when it was opened, whatever the stream's says
+    assert any(frame.passengers for frame in frames)
+
+
+def test_a_stream_that_breaks_is_tried_again(
+    make_clip: Callable[..., Path], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAUSE", 0.01)
+    make_clip("long.ts", frames=100, size=(320, 240), options={"crf": "0"})
+    with Camera(server.url("stalls/long.ts"), limits=Limits(timeout=0.5)) as camera:
+        frames = zip(camera, range(60), strict=False)
+        times = [frame.seconds or Fraction(0) for frame, _ in frames]
+    assert times == sorted(times)
+    assert len(server.asked) > 1
 
 
 def test_there_must_be_such_a_camera(monkeypatch: pytest.MonkeyPatch) -> None:
