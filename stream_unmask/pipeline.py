@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from stream_unmask.backends import Engine, EngineSpec, open_engine
 from stream_unmask.backends.artefacts import engine_path
@@ -81,8 +82,13 @@ class Composed:
 
 @contextmanager
 def open_parts(options: Options) -> Iterator[Parts]:
-    """The engines, open until the `with` block ends; BackendError if one can't be opened."""
+    """The engines, open until the `with` block ends; BackendError if one can't be opened.
+
+    So long NumPy's BLAS has one thread: others would wait for the little there is to do by
+    spinning, and take the processors from the networks.
+    """
     with ExitStack() as stack:
+        stack.enter_context(threadpool_limits(1, user_api="blas"))
 
         def engine(spec: EngineSpec) -> Engine:
             opened = open_engine(spec, options.backend, options.device)

@@ -7,6 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from stream_unmask.backends.function import FunctionEngine
 from stream_unmask.faces.geometry import apply
@@ -493,3 +494,13 @@ def test_eyes_are_never_painted_over(frontal: np.ndarray) -> None:
     unknown = masked(replace(crop, mesh=None), np.ones(shape, np.float32), PORTRAIT).mask
     assert unknown is not None
     assert unknown.min() == 1
+
+
+def test_while_the_engines_are_open_blas_leaves_them_the_processors() -> None:
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    with threadpool_limits(2, user_api="blas"):
+        with open_parts(Options()):
+            assert threads() == {1}
+        assert threads() == {2}

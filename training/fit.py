@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -227,6 +228,7 @@ def _keep_memory() -> None:
 
 
 def _quiet(_: int) -> None:
+    threadpool_limits(1, user_api="blas")
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 
