@@ -42,7 +42,9 @@ from stream_unmask.video.frame import (
 T = TypeVar("T")
 Seen = tuple[Frame, Image, tuple[Face, ...]]
 
-_RARELY = 6  # times as long it takes at the most to the next detection, while nothing is new
+# Times as long it takes at the most to the next detection, while nothing is new of those in sight,
+# and while nobody is; in live use who turns up waits as long.
+_RARELY, _RARELY_LIVE = (3, 6), (2, 1)
 _FADE = (0.6, 0.75)  # how far a head is turned when its fill begins to fade out, and has done
 _SPARED_EDGE = 0.03  # sigma of the soft edge around eyes that stay, in units
 _UNSEEN = np.zeros((0, 0, 3), np.uint8)
@@ -112,12 +114,13 @@ def appearance(profile: Profile) -> Appearance | None:
 def find(frames: Iterable[Frame], parts: Parts, options: Options) -> Iterator[Scene]:
     """Each frame with the crops of its faces, followed from frame to frame and held steady."""
     waits = options.smooth and options.look_ahead > 0
-    rarely = options.every * _RARELY if waits else options.every
-    tracker = Tracker(parts.detector, parts.landmarker, options.every, rarely)
+    times = _RARELY if waits else _RARELY_LIVE if options.smooth else (1, 1)
+    rarely, alone = (options.every * most for most in times)
+    tracker = Tracker(parts.detector, parts.landmarker, options.every, rarely, alone)
     profile = parts.networks.profile
     seen: Iterable[Seen] = (_seen(frame, tracker) for frame in frames)
     if waits:
-        seen = looked_back(seen, parts.landmarker, rarely - 1, lambda f: to_rgb(f.picture))
+        seen = looked_back(seen, parts.landmarker, alone - 1, lambda f: to_rgb(f.picture))
     for frame, image, faces in steadied(seen) if options.smooth else seen:
         yield Scene(frame, tuple(cut(image, f, profile.eyes, profile.size) for f in faces))
 

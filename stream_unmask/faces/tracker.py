@@ -43,8 +43,8 @@ class Tracker:
     """Finds and follows the faces of one video, frame by frame; a new video takes a new object.
 
     detector: the faces of a picture, as `Detector` gives them. every: frames from one detection
-    to the next. rarely: the most that it grows to, twofold each time, while nobody is in sight, and
-    to half of it while there is no doubt about anybody. A face that the detector misses a few times
+    to the next. rarely, alone: the most that it grows to, twofold each time, while there is no
+    doubt about anybody, and while nobody is in sight. A face that the detector misses a few times
     running is lost; its number is kept for 30 frames more, in case it turns up again nearby.
     """
 
@@ -54,12 +54,14 @@ class Tracker:
         landmarker: Landmarker,
         every: int = 5,
         rarely: int | None = None,
+        alone: int | None = None,
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, not {every}")
         self._detector = detector
         self._landmarker = landmarker
-        self._every, self._rarely = every, max(every, rarely or every)
+        self._every = every
+        self._rarely, self._alone = (max(every, most or every) for most in (rarely, alone))
         self._tracks: list[_Track] = []
         self._next_number = 0
         self._since_detection = self._pause = every
@@ -101,7 +103,7 @@ class Tracker:
         """The frames to the next detection, if this one brought nothing new."""
         if any(track.lost or track.doubtful or track.unseen for track in self._tracks):
             return self._every
-        most = self._rarely // 2 if self._tracks else self._rarely
+        most = self._rarely if self._tracks else self._alone
         return max(min(2 * self._pause, most), self._every)
 
     def _follow(self, image: Image) -> bool:

@@ -42,6 +42,24 @@ def test_a_moving_face_keeps_its_number(detector, landmarker, place, empty):
     assert counted.calls == 4
 
 
+@pytest.mark.parametrize(
+    ("seen", "looks"), [(True, [0, 2, 6, 14, 22]), (False, [0, 4, 8, 12, 16, 20])]
+)
+def test_where_nothing_is_new_looks_grow_rare(detector, landmarker, place, empty, seen, looks):
+    """Twice the frames pass each time, up to as many as are allowed with and without somebody."""
+    at, index = [], 0
+
+    def noted(image):
+        at.append(index)
+        return detector(image)
+
+    tracker = Tracker(noted, landmarker, every=2, rarely=8, alone=4)
+    picture = place(empty, (320, 180), 80)[0] if seen else empty
+    for index in range(23):
+        assert numbers(tracker(picture)) == [0] * seen
+    assert at == looks
+
+
 def test_anchors_and_eyes_are_told_as_they_were_seen(detector, landmarker, place, empty):
     """What shakes here is steadied later, by what the picture did (`smoothing.py`)."""
     tracker, shifts = Tracker(detector, landmarker, every=4), np.random.default_rng(2)
