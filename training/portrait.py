@@ -23,7 +23,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from stream_unmask.faces.geometry import apply, invert, similarity
 from stream_unmask.faces.landmarks import anchors, turned
-from stream_unmask.models.appearance import Appearance
+from stream_unmask.models.appearance import Appearance, surroundings
 from stream_unmask.models.guide import guide
 from stream_unmask.models.profile import PORTRAIT
 from stream_unmask.types import Mask, Points
@@ -33,7 +33,7 @@ from training.attributes import Attributes
 from training.dataset import FaceSet, Samples, load_faces, nudged
 from training.fit import Config, Score, autocast, chw
 from training.inpainter import inside_db, mistaken, predict, stacked
-from training.masks import Array
+from training.masks import Array, grid
 from training.unet import HalfUNet
 
 # Weights of the loss. Inside and outside the map: how far colours are off; tone: the same of what
@@ -47,6 +47,10 @@ UNKNOWN = 0.2  # share of that where the photograph had ended
 WIDTHS = (32, 64, 128, 176, 192)
 WINDOW = (192, 224)  # width and height of the part of a crop that is trained on at once
 SHADOW = 3.0  # sigma in pixels over which the mask's shadow fades out where it is painted over
+_FIRM, _STIFF = (
+    5.0,
+    3.0,
+)  # sigmas in pixels of how what is hidden moves: not at the edge, and as one
 OPEN_MOUTH = 0.11  # gap between the lips, in face units, from which teeth show
 OPEN = 0.04  # share that is kept of the faces whose mouths are further open
 TURNED = 0.36  # how far the nose is off the middle between the cheeks, in their distance
@@ -290,11 +294,12 @@ class Draw:
             mask = widen(_hard(np.maximum(trio.mask, trio.straps)), PORTRAIT)
             worn = self._corrected(apply(invert(crop.to_frame), faces.worn[index]), mask)
             if not self.exact:
-                worn = _believed(crop.mesh, worn, rng)
                 mask, worn = _mistaken(trio, mask, worn, rng)
             seen = np.maximum(mask, cv2.dilate(np.maximum(trio.mask, trio.straps), np.ones((5, 5))))
-            face = _uncovered(trio, seen)
-            return self._photographed(trio.masked, face, mask, known, worn, rng)
+            shift = _shift(crop.mesh, worn, seen)
+            known = (_shifted(known, shift) == 1).astype(np.float32)
+            trio = replace(trio, face=_shifted(trio.face, shift))
+            return self._photographed(trio.masked, _uncovered(trio, seen), mask, known, worn, rng)
 
     def _corrected(self, worn: Points, mask: Mask) -> Points:
         """A mesh that was found with the mask on, as the inpainter corrects it in a crop that it
@@ -355,14 +360,35 @@ def closed(mesh: Points) -> bool:
     return gap * 1.8 < OPEN_MOUTH
 
 
-def _believed(true: Points, worn: Points, rng: Generator) -> Points:
-    """A mesh to guess the face by: the true one, or somewhere from it to the one found with the
-    mask on.
+def _shift(true: Points, believed: Points, hidden: Mask) -> Array:
+    """How far (h, w, 2) what is hidden has to move to lie where a mesh has it; nothing else moves.
 
-    By the latter alone mouths never are where they are guessed, and painters learn to doubt them
-    and paint two. Where they are in truth nobody can know: what counts is that there is one.
+    Where a hidden mouth and jaw are nobody can know: what counts is that there is one of each, and
+    where the guess has it. Painters that learn from where they were in truth learn to doubt the
+    guess, and paint two mouths, and a halo for a jaw.
     """
-    return true + (worn - true) * np.float32(rng.random() if rng.random() < 0.5 else 0)
+    firmly = (2 * cv2.GaussianBlur(hidden, (0, 0), _FIRM) - 1).clip(0, 1)
+    size = hidden.shape[1] // 2, hidden.shape[0] // 2
+    x, y = np.rint((believed + 0.5) / 2 - 0.5).astype(int).T
+    inside = (x >= 0) & (y >= 0) & (x < size[0]) & (y < size[1])
+    x, y = x[inside], y[inside]
+    known = np.asarray(cv2.resize(hidden, size, interpolation=cv2.INTER_AREA) == 0, np.float32)
+    moved = np.zeros((size[1], size[0], 3), np.float32)
+    moved[y, x, :2] = (believed - true)[inside] * cv2.resize(firmly, size)[y, x, None]
+    known[y, x] = 1
+    smooth = cv2.GaussianBlur(surroundings(moved, known), (0, 0), _STIFF)
+    return cv2.resize(smooth[..., :2], (hidden.shape[1], hidden.shape[0])) * (hidden > 0)[..., None]
+
+
+def _shifted(picture: Array, shift: Array) -> Array:
+    """A picture (h, w) or (h, w, c) of which each part has moved by a shift (h, w, 2)."""
+    x, y = grid((picture.shape[1], picture.shape[0]))
+    return np.asarray(
+        cv2.remap(
+            picture, x - shift[..., 0], y - shift[..., 1], cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    )  # fmt: skip
 
 
 def _mistaken(

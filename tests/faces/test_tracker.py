@@ -55,7 +55,7 @@ def test_where_nothing_is_new_looks_grow_rare(detector, landmarker, place, empty
 
     tracker = Tracker(noted, landmarker, every=2, rarely=8, alone=4)
     picture = place(empty, (320, 180), 80)[0] if seen else empty
-    for index in range(23):
+    for index in range(23):  # noqa: B007 (read by `noted`)
         assert numbers(tracker(picture)) == [0] * seen
     assert at == looks
 

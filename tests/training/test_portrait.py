@@ -87,6 +87,30 @@ def test_mistakes_are_the_same_for_a_seed_and_differ_otherwise(faces: FaceSet) -
     assert len({float(mistaken(trio.mask, np.random.default_rng(s)).sum()) for s in range(9)}) > 4
 
 
+def test_what_is_hidden_moves_to_where_the_mesh_has_it(frontal: np.ndarray) -> None:
+    true = frontal * PORTRAIT.unit + PORTRAIT.eyes.mean(0)
+    believed = true + np.float32([4, -6])
+    hidden = np.zeros(SIZE, np.float32)
+    hidden[90:] = 1
+    shift = portrait._shift(true, believed, hidden)
+    assert not shift[hidden == 0].any()
+    assert not portrait._shift(true, true, hidden).any()
+    x, y = np.rint(believed[152]).astype(int)  # the chin
+    assert np.abs(shift[y, x] - (4, -6)).max() < 0.7
+    assert np.abs(shift[90:92]).max() < 3  # at the mask's edge face and target nearly meet
+    # A mark at the chin lands where the chin is believed to be.
+    picture = np.zeros((*SIZE, 3), np.float32)
+    at = np.rint(true[152]).astype(int)
+    picture[at[1] - 1 : at[1] + 2, at[0] - 1 : at[0] + 2] = 1
+    landed = np.argwhere(portrait._shifted(picture, shift)[..., 0] > 0.5).mean(0)[::-1]
+    assert np.abs(landed - believed[152]).max() < 1.2
+
+
+def test_a_picture_without_a_shift_stays() -> None:
+    picture = np.random.default_rng(0).random((*SIZE, 3), np.float32)
+    assert np.array_equal(portrait._shifted(picture, np.zeros((*SIZE, 2), np.float32)), picture)
+
+
 def test_whose_face_is_taken(frontal: np.ndarray) -> None:
     """Those who look ahead with closed lips always, open mouths now and then, profiles never."""
 
