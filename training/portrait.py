@@ -47,10 +47,7 @@ UNKNOWN = 0.2  # share of that where the photograph had ended
 WIDTHS = (32, 64, 128, 176, 192)
 WINDOW = (192, 224)  # width and height of the part of a crop that is trained on at once
 SHADOW = 3.0  # sigma in pixels over which the mask's shadow fades out where it is painted over
-_FIRM, _STIFF = (
-    5.0,
-    3.0,
-)  # sigmas in pixels of how what is hidden moves: not at the edge, and as one
+FIRM, STIFF = 5.0, 3.0  # sigmas in pixels of how what is hidden moves: not at its edge, as one
 OPEN_MOUTH = 0.11  # gap between the lips, in face units, from which teeth show
 OPEN = 0.04  # share that is kept of the faces whose mouths are further open
 TURNED = 0.36  # how far the nose is off the middle between the cheeks, in their distance
@@ -367,7 +364,7 @@ def _shift(true: Points, believed: Points, hidden: Mask) -> Array:
     where the guess has it. Painters that learn from where they were in truth learn to doubt the
     guess, and paint two mouths, and a halo for a jaw.
     """
-    firmly = (2 * cv2.GaussianBlur(hidden, (0, 0), _FIRM) - 1).clip(0, 1)
+    firmly = (2 * cv2.GaussianBlur(hidden, (0, 0), FIRM) - 1).clip(0, 1)
     size = hidden.shape[1] // 2, hidden.shape[0] // 2
     x, y = np.rint((believed + 0.5) / 2 - 0.5).astype(int).T
     inside = (x >= 0) & (y >= 0) & (x < size[0]) & (y < size[1])
@@ -376,7 +373,7 @@ def _shift(true: Points, believed: Points, hidden: Mask) -> Array:
     moved = np.zeros((size[1], size[0], 3), np.float32)
     moved[y, x, :2] = (believed - true)[inside] * cv2.resize(firmly, size)[y, x, None]
     known[y, x] = 1
-    smooth = cv2.GaussianBlur(surroundings(moved, known), (0, 0), _STIFF)
+    smooth = cv2.GaussianBlur(surroundings(moved, known), (0, 0), STIFF)
     return cv2.resize(smooth[..., :2], (hidden.shape[1], hidden.shape[0])) * (hidden > 0)[..., None]
 
 
