@@ -52,9 +52,14 @@ MAY_IMPORT = {
         *("api", "pipeline", "provenance", "resume", "video"),
         *("options", "report", "errors"),
     },
+    # the page: files in processes of their own, cameras in this one
+    "web": {
+        *("api", "pipeline", "prefetch", "models", "video"),
+        *("options", "report", "errors"),
+    },
     "__init__": {"api", "errors", "options", "report", "types", "video"},
     "cli": {
-        *("api", "batch", "live", "backends", "models", "provenance", "video"),
+        *("api", "batch", "live", "web", "backends", "models", "provenance", "video"),
         *("options", "report", "errors"),
     },
     "__main__": {"cli"},
@@ -63,17 +68,26 @@ MAY_IMPORT = {
 ONLY_IN = {
     "av": "video/",
     "openvino": "backends/openvino.py",
-    "platformdirs": "backends/openvino.py",
     "onnxruntime": "backends/onnxruntime.py",
+    "tensorrt": "backends/tensorrt",  # and _plan.py beside it
+    "cuda": "backends/cuda.py",
+    "onnx": "backends/half.py",
+    "platformdirs": "backends/artefacts.py",
     "c2pa": "provenance.py",
     "cryptography": "provenance.py",
+    "fastapi": "web/",
+    "starlette": "web/",
+    "pydantic": "web/",
+    "uvicorn": "web/",
+    "python_multipart": "web/",
+    "aiortc": "web/",
     "typer": "cli/",
     "rich": "cli/",
     "pygame": "preview.py",
     "pyvirtualcam": "video/virtual.py",
 }
-LAZY_IN = {"openvino": "cli/info.py", "onnxruntime": "cli/info.py"}  # `info` lists their devices
-NOWHERE = {"torch", "onnx", "mediapipe", "engines", "training", "benchmarks", "tests"}
+LAZY_IN = {"onnxruntime": "cli/info.py"}  # `info` lists their devices
+NOWHERE = {"torch", "mediapipe", "engines", "training", "benchmarks", "tests"}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
@@ -139,7 +153,28 @@ def test_no_runtime_is_loaded(code: str) -> None:
     )  # fmt: skip
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert "stream_unmask.api" in loaded
-    assert not {"openvino", "onnxruntime", "torch", "onnx"} & {*loaded}
+    runtimes = {"openvino", "onnxruntime", "torch", "onnx", "tensorrt"}
+    assert not (runtimes | {"fastapi", "uvicorn", "aiortc"}) & {*loaded}
+
+
+def test_opening_engines_reports_to_nobody() -> None:
+    """Imported as usual, OpenVINO starts a process that tells Google Analytics so."""
+    code = (
+        "import subprocess, multiprocessing.process as m, sys\n"
+        "def refuse(*_, **__): raise AssertionError('a process was started')\n"
+        "m.BaseProcess.start = subprocess.Popen.__init__ = refuse\n"
+        "from stream_unmask import Options\n"
+        "from stream_unmask.pipeline import open_parts\n"
+        "with open_parts(Options(backend='openvino')) as parts: print(parts.backend)\n"
+        "print('openvino_telemetry' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    backend, reporter = done.stdout.splitlines()
+    assert backend.startswith("openvino")
+    assert reporter == "False"
 
 
 def test_the_module_is_the_command() -> None:

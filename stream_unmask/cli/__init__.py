@@ -7,11 +7,16 @@ from types import FrameType
 
 from rich.console import Console
 
-from stream_unmask.cli import info, live, unmask, verify
+from stream_unmask.cli import info, live, serve, unmask, verify
 from stream_unmask.cli.console import say_error
 from stream_unmask.errors import UnmaskError
 
-_COMMANDS = {"info": info.command, "live": live.command, "verify": verify.command}
+_COMMANDS = {
+    "info": info.command,
+    "live": live.command,
+    "serve": serve.command,
+    "verify": verify.command,
+}
 _TIDYING = 10.0  # seconds
 _INTERRUPTED = 130  # what typer makes of Ctrl-C, without a word
 

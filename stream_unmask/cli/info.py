@@ -10,6 +10,7 @@ from rich.table import Table
 
 from stream_unmask.backends import BACKENDS, installed, package
 from stream_unmask.backends.artefacts import engine_path, engines_folder, manifest
+from stream_unmask.errors import BackendError
 
 command = typer.Typer(add_completion=False)
 
@@ -35,10 +36,17 @@ def info() -> None:
 
 
 def _devices(backend: str) -> str:
-    if backend == "openvino":
-        import openvino
+    if backend == "tensorrt":
+        try:
+            from stream_unmask.backends.cuda import gpu
 
-        return ", ".join(openvino.Core().available_devices)
+            return gpu().name
+        except (ImportError, BackendError) as error:
+            return f"none: {error}"
+    if backend == "openvino":
+        from stream_unmask.backends.openvino import devices
+
+        return ", ".join(devices())
     import onnxruntime
 
     names = onnxruntime.get_available_providers()
