@@ -16,9 +16,9 @@ DEVICES = ("auto", "cpu", "gpu")
 class Options:
     """Choices for a run; OptionError if one is out of range.
 
-    profile: the set of networks, "portrait" or "paper". backend: "auto", "openvino" or
-    "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady crops, maps and fills over time.
-    look_ahead: frames to come that have a say in that; 0 for live use. batch: faces to gather
+    profile: the set of networks, "portrait" or "paper". backend: "auto", "tensorrt", "openvino"
+    or "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady crops, maps and fills over
+    time. look_ahead: frames to come that have a say in that; 0 for live use. batch: faces to gather
     before the networks run. window: frames that may wait for that, which bounds the delay. every:
     frames from one face detection to the next; with `smooth` and `look_ahead`, up to six times as
     many while nothing is new, and as many wait for faces to be found later. encoding: how the video

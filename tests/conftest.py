@@ -1,8 +1,10 @@
 """What tests of the whole program share."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import av
 import numpy as np
 import pytest
 
+from stream_unmask.errors import UnmaskError
 from stream_unmask.faces.landmarks import _EYES, _UPRIGHT
 from stream_unmask.models.guide import _FACE, _LIPS, _NOSE
 from stream_unmask.models.profile import PROFILES, Profile
@@ -102,6 +105,19 @@ def clips() -> Path:
     if not folder.is_dir():
         pytest.skip(f"there is no {folder}")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _gpu_if_needed(request: pytest.FixtureRequest) -> None:
+    """Skips what is marked `needs_cuda` where there is no GPU, or fails it if one is promised."""
+    if request.node.get_closest_marker("needs_cuda") is None:
+        return
+    try:
+        import_module("stream_unmask.backends.tensorrt")
+        import_module("stream_unmask.backends.cuda").gpu()
+    except (ImportError, UnmaskError) as error:
+        promised = os.environ.get("FAIL_WITHOUT_CUDA") == "1"
+        (pytest.fail if promised else pytest.skip)(f"no TensorRT on a GPU: {error}")
 
 
 @pytest.fixture(autouse=True)

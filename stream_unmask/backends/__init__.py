@@ -1,5 +1,6 @@
 """Opens an engine on the best backend that this machine has, or on the one that was asked for."""
 
+import logging
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,8 +11,10 @@ from stream_unmask.errors import BackendError
 
 __all__ = ["BACKENDS", "Engine", "EngineSpec", "Tensor", "TensorSpec", "installed", "open_engine"]
 
+_log = logging.getLogger("stream_unmask")
+
 # Name of the backend (and of its file here) -> extra to install, in the order of preference.
-BACKENDS = {"openvino": None, "onnxruntime": "onnxruntime"}
+BACKENDS = {"tensorrt": "tensorrt", "openvino": None, "onnxruntime": "onnxruntime"}
 
 
 def installed() -> tuple[str, ...]:
@@ -37,6 +40,7 @@ def open_engine(
             return _open(name, spec, path, device)
         except BackendError as error:
             reasons.append(f"{name}: {error}")
+            _log.info("%s is not run by %s", spec.name, reasons[-1])
     raise BackendError("\n".join([f"No backend could open {path.name}.", *reasons]))
 
 
@@ -49,6 +53,9 @@ def package(name: str) -> str:
 def _open(name: str, spec: EngineSpec, path: Path, device: str) -> Engine:
     if find_spec(name) is None:
         raise BackendError(f"not installed; pip install '{package(name)}' brings it")
-    module = import_module(f"stream_unmask.backends.{name}")
+    try:
+        module = import_module(f"stream_unmask.backends.{name}")
+    except (ImportError, OSError) as error:  # what it needs in turn, or a shared library
+        raise BackendError(f"{error}; pip install '{package(name)}' brings all of it") from error
     engine: Engine = module.open_engine(spec, path, device)
     return engine

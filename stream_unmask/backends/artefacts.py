@@ -1,10 +1,13 @@
 """Finds engine files and their facts, and checks each file before it is loaded."""
 
 import hashlib
+import os
 import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from platformdirs import user_cache_path
 
 from stream_unmask.errors import BackendError
 
@@ -49,3 +52,13 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder(*names: str) -> Path | None:
+    """A folder in the user's cache folder, made if need be; None where that can't be written."""
+    folder = user_cache_path("stream-unmask").joinpath(*names)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None

@@ -1,17 +1,38 @@
 """Engines on OpenVINO: the default, for CPUs and Intel GPUs."""
 
-import os
+import sys
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino as ov
-from platformdirs import user_cache_path
 
-from stream_unmask.backends.artefacts import sha256
+from stream_unmask.backends.artefacts import cache_folder, sha256
 from stream_unmask.backends.engine import EngineSpec, Tensor
 from stream_unmask.errors import BackendError
+
+
+def _imported() -> ModuleType:
+    """OpenVINO, which tells nobody: where this package is missing, its import sends no report to
+    Google Analytics."""
+    reporter = "openvino_telemetry"
+    known = sys.modules.get(reporter)
+    sys.modules[reporter] = None  # type: ignore[assignment]  # as good as missing
+    try:
+        return import_module("openvino")
+    finally:
+        del sys.modules[reporter]
+        if known is not None:
+            sys.modules[reporter] = known
+
+
+if TYPE_CHECKING:
+    import openvino as ov
+else:
+    ov = _imported()
 
 _DEVICES = {"auto": "CPU", "cpu": "CPU", "gpu": "GPU"}
 _MOST_MODELS = 4  # of one engine: they take memory, and few shapes come in turns
@@ -94,9 +115,10 @@ def _core() -> ov.Core:
 
 def _cached(path: Path) -> dict[str, str]:
     """Where OpenVINO is to keep what it compiles of a file; nothing where that can't be written."""
-    folder = user_cache_path("stream-unmask") / "openvino" / sha256(path)[:16]
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError:
-        return {}
-    return {"CACHE_DIR": str(folder)} if os.access(folder, os.W_OK) else {}
+    folder = cache_folder("openvino", sha256(path)[:16])
+    return {"CACHE_DIR": str(folder)} if folder else {}
+
+
+def devices() -> list[str]:
+    """The names of what it can run on here."""
+    return list(ov.Core().available_devices)

@@ -1,4 +1,4 @@
-"""One contract for every backend that is installed, and for the fake."""
+"""One contract for every backend that is installed, for the fake, and for TensorRT on a fake."""
 
 import subprocess
 import sys
@@ -54,15 +54,26 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.fixture(params=[*BACKENDS, "function"])
+ON_A_GPU = pytest.param("tensorrt on a GPU", marks=pytest.mark.needs_cuda)
+
+
+def ready(name: str, request: pytest.FixtureRequest) -> str:
+    """The backend that a parameter names; its library is there from now on, or it is skipped."""
+    name, _, real = name.partition(" ")
+    if name == "tensorrt" and not real:
+        request.getfixturevalue("tensorrt")
+    elif find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    return name
+
+
+@pytest.fixture(params=[*BACKENDS, ON_A_GPU, "function"])
 def opened(request: pytest.FixtureRequest) -> Open:
     """A function that opens the tiny network on one backend."""
     if request.param == "function":
         return lambda device="auto": FunctionEngine(SPEC, difference_and_mean)
-    if find_spec(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    path = request.getfixturevalue("model")
-    return lambda device="auto", path=path: open_engine(SPEC, request.param, device, path)
+    backend, path = ready(request.param, request), request.getfixturevalue("model")
+    return lambda device="auto", path=path: open_engine(SPEC, backend, device, path)
 
 
 def inputs(batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +81,7 @@ def inputs(batch: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [1, 3, 19])
 def test_results_are_right_for_every_batch(opened: Open, batch: int) -> None:
     engine, (a, b) = opened(), inputs(batch)
     got = engine(a, b)
@@ -127,11 +138,9 @@ def test_closing_twice_is_fine_and_calling_afterwards_is_not(opened: Open) -> No
         engine(*inputs(1))
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture(params=[*BACKENDS, ON_A_GPU])
 def backend(request: pytest.FixtureRequest) -> str:
-    if find_spec(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
-    return str(request.param)
+    return ready(request.param, request)
 
 
 def test_a_device_that_there_is_not(backend: str, model: Path) -> None:
@@ -161,8 +170,9 @@ def test_auto_takes_the_next_backend_if_one_is_missing(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("onnxruntime")
+    hidden = ("tensorrt", "openvino")
     monkeypatch.setattr(
-        backends, "find_spec", lambda name: None if name == "openvino" else find_spec(name)
+        backends, "find_spec", lambda name: None if name in hidden else find_spec(name)
     )
     assert open_engine(SPEC, path=model).device.startswith("onnxruntime")
     with pytest.raises(BackendError, match="openvino: not installed; pip install 'stream-unmask'"):
@@ -177,7 +187,9 @@ def test_a_missing_extra_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_backend_that_there_is_not() -> None:
-    with pytest.raises(BackendError, match="no backend 'tensorflow'; choose from openvino"):
+    with pytest.raises(
+        BackendError, match="no backend 'tensorflow'; choose from tensorrt, openvino"
+    ):
         open_engine(SPEC, "tensorflow")
 
 
