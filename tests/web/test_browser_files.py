@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,18 @@ return [...pen.getImageData(0, 0, 64, 36).data];
 
 
 def until(true: Callable[[], Any], what: str) -> Any:
-    """What `true` gives, once that is so."""
+    """What `true` gives, once that is so, and the elements that it asks for are there."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
-        if value := true():
-            return value
+        with suppress(LookupError, exceptions().NoSuchElementException):
+            if value := true():
+                return value
         time.sleep(0.05)
     raise AssertionError(f"waited in vain for {what}")
+
+
+def exceptions() -> Any:
+    return pytest.importorskip("selenium.common.exceptions", reason="needs selenium")
 
 
 def one(driver: Any, query: str) -> Any:

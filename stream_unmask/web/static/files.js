@@ -11,10 +11,12 @@ let followed = null; // the one job whose events are listened to: browsers open 
 export async function startFiles(limits) {
   const input = document.getElementById("file");
   const drop = document.getElementById("drop");
-  input.addEventListener("change", () => {
+  const chosen = () => {
     sendAll([...input.files], limits);
     input.value = "";
-  });
+  };
+  input.addEventListener("change", chosen);
+  if (input.files.length) chosen(); // while this was loaded
   for (const type of ["dragenter", "dragover"])
     drop.addEventListener(type, (event) => {
       event.preventDefault();
