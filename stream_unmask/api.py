@@ -17,6 +17,8 @@ from stream_unmask.options import Options
 from stream_unmask.pipeline import (
     Composed,
     Parts,
+    finished,
+    found,
     laid,
     masked,
     merged,
@@ -24,7 +26,6 @@ from stream_unmask.pipeline import (
     painted,
     pasted,
     segmented,
-    unmask_frames,
     whole_mask,
 )
 from stream_unmask.prefetch import background, prefetch
@@ -263,7 +264,9 @@ def flow(
                 writer.write(frame)
 
         write = stack.enter_context(background(encode, _AHEAD))
-        for composed in unmask_frames(frames, parts, options, run.clock):
+        scenes = found(frames, parts, options, run.clock)
+        scenes = stack.enter_context(prefetch(scenes, _AHEAD))
+        for composed in finished(scenes, parts, options, run.clock):
             time = composed.frame.seconds or Fraction(0)
             if since is None or time >= since:
                 run.note(composed, float(time))

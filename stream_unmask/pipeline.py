@@ -307,7 +307,18 @@ def unmask_frames(
 ) -> Iterator[Composed]:
     """The frames with masked faces repainted: no file and no thread is touched here."""
     clock = clock or Clock()
-    scenes = clock.each("find", find(frames, parts, options))
+    return finished(found(frames, parts, options, clock), parts, options, clock)
+
+
+def found(frames: Iterable[Frame], parts: Parts, options: Options, clock: Clock) -> Iterator[Scene]:
+    """The first half of `unmask_frames`, which may run in a thread of its own."""
+    return clock.each("find", find(frames, parts, options))
+
+
+def finished(
+    scenes: Iterable[Scene], parts: Parts, options: Options, clock: Clock
+) -> Iterator[Composed]:
+    """The second half of `unmask_frames`."""
     return composite(restore(scenes, parts.networks, options, clock), options.label, clock)
 
 
