@@ -18,7 +18,7 @@ from stream_unmask.pipeline import Composed, open_parts, unmask_frames
 from stream_unmask.prefetch import background, newest
 from stream_unmask.preview import KEYS, View, Window, open_window
 from stream_unmask.types import Image
-from stream_unmask.video.camera import Camera, Wanted, moved
+from stream_unmask.video.camera import Camera, Wanted
 from stream_unmask.video.encoder import Encoding
 from stream_unmask.video.frame import Frame, to_rgb
 from stream_unmask.video.image import write_image
@@ -54,14 +54,14 @@ class Outputs:
 class Figures:
     """How a live run went. frames: shown; missed: of the source's, as newer ones were there.
     first: seconds until the first frame was shown unmasked. seconds: in all. late: by milliseconds,
-    how many frames were shown so long after they could be seen."""
+    how many frames were shown so long after they could be seen; last: that of the last."""
 
     frames: int = 0
     missed: int = 0
     first: float | None = None
     seconds: float = 0.0
     late: Counter[int] = field(default_factory=Counter)
-    _last: int = 0
+    last: int = 0
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
 
     def shown(self, came: float, begin: float) -> None:
@@ -69,19 +69,14 @@ class Figures:
         now = time.monotonic()
         self.frames += 1
         self.first = now - begin if self.first is None else self.first
-        self._last = round(1000 * max(now - came, 0))
-        self.late[self._last] += 1
+        self.last = round(1000 * max(now - came, 0))
+        self.late[self.last] += 1
         self._recent.append(now)
 
     def passed_over(self, old: Frame, new: Frame) -> Frame:
         """The newer frame, with what rode with the older one, which nobody will see."""
         self.missed += 1
         return Frame(new.picture, old.passengers + new.passengers)
-
-    @property
-    def last(self) -> int:
-        """Milliseconds by which the frame shown last was late."""
-        return self._last
 
     @property
     def rate(self) -> float:
@@ -151,13 +146,14 @@ class Recorder:
             heard = (p for p in frame.passengers if (p.pts or 0) * p.time_base >= time)
             frame = Frame(frame.picture, tuple(heard))
         self._last = time
-        self._write(moved(frame, -self._began))
+        self._write(frame)
 
     def _opened(self, target: Path) -> Callable[[Frame], None]:
         codec = None if target.suffix.lower() == ".webm" else "h264"
         writer = Writer(
             target, self._camera, encoding=Encoding(codec, pixel_format="yuv420p"),
             overwrite=self._overwrite, metadata={"comment": mark()}, carry=self._sound,
+            from_zero=True,
         )  # fmt: skip
         self._stack.enter_context(writer)
         return self._stack.enter_context(background(writer.write, _BEHIND))
@@ -180,15 +176,20 @@ class Preview:
                 return False
             view.press(key)
             if key == "r":
-                self._recorder.stop() if self._recorder.target else self._recorder.start(
-                    _named(".mp4")
-                )
+                self._record()
             elif key == "p":
                 write_image(_named(".png"), view(self._frozen or composed), mark=mark())
         self._frozen = (self._frozen or composed) if view.frozen else None
         shown = self._frozen or composed
         self._window.show(view(shown), list(self._lines(bool(shown.patches))))
         return True
+
+    def _record(self) -> None:
+        """Begins a recording, or ends the one that is on."""
+        if self._recorder.target is None:
+            self._recorder.start(_named(".mp4"))
+        else:
+            self._recorder.stop()
 
     def _lines(self, invented: bool) -> Iterator[str]:
         yield f"{self._figures.rate:.0f} frames/s, {self._figures.last} ms behind"
@@ -239,7 +240,7 @@ def live(source: str, options: Options, outputs: Outputs, wanted: Wanted | None 
                 if not all([sink(composed) for sink in sinks]):
                     break
                 figures.shown(came, begin)
-                recorder(composed.frame)  # last: it changes the frame's time
+                recorder(composed.frame)  # last: the encoder's thread stamps it with its own time
         figures.seconds = time.monotonic() - begin
     return figures
 

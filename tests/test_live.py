@@ -12,15 +12,17 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from stream_unmask import Options, OutputError
 from stream_unmask.errors import OptionError
 from stream_unmask.label import mark
-from stream_unmask.live import Figures, Outputs, live
+from stream_unmask.live import Figures, Outputs, Recorder, live
 from stream_unmask.pipeline import Composed, open_parts, unmask_frames
 from stream_unmask.preview import View, open_window
+from stream_unmask.video.camera import Camera
 from stream_unmask.video.frame import to_rgb
 from stream_unmask.video.reader import Reader
 
@@ -62,6 +64,35 @@ def test_what_is_recorded_is_what_was_shown(
     assert figures.first is not None
     assert 0 < figures.latency(0.5) <= figures.latency(0.95)
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_sound_that_goes_on_after_the_picture_has_no_gap(example: Path, tmp_path: Path) -> None:
+    """In a recording that was begun on the way."""
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    with av.open(str(example)) as whole, av.open(str(source), "w") as short:
+        sound = short.add_stream_from_template(whole.streams.audio[0])
+        video: Any = short.add_stream("mjpeg", rate=25, width=64, height=48)  # comes undelayed
+        video.pix_fmt = "yuvj420p"
+        for _ in range(40):
+            picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 128, np.uint8))
+            short.mux(video.encode(picture))
+        for packet in whole.demux(audio=0):
+            if packet.dts is not None:
+                packet.stream = sound
+                short.mux(packet)
+    with Camera(str(source)) as camera, Recorder(camera, sound=True, overwrite=False) as recorder:
+        for number, frame in enumerate(camera):
+            if number == 20:
+                recorder.start(target)
+            recorder(frame)
+        assert camera.trailing
+    assert np.diff(sound_times(target)).max() < 0.05  # seconds
+
+
+def sound_times(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        times = ((packet.pts, packet.time_base) for packet in container.demux(audio=0))
+        return [float(pts * base) for pts, base in times if pts is not None]
 
 
 def test_live_pictures_must_go_somewhere() -> None:

@@ -23,7 +23,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from stream_unmask.faces.geometry import apply, invert, similarity
 from stream_unmask.faces.landmarks import anchors, turned
-from stream_unmask.models.appearance import Appearance, surroundings
+from stream_unmask.models.appearance import SCALE, Appearance, scaled, surroundings
 from stream_unmask.models.guide import guide
 from stream_unmask.models.profile import PORTRAIT
 from stream_unmask.types import Mask, Points
@@ -365,8 +365,8 @@ def _shift(true: Points, believed: Points, hidden: Mask) -> Array:
     guess, and paint two mouths, and a halo for a jaw.
     """
     firmly = (2 * cv2.GaussianBlur(hidden, (0, 0), FIRM) - 1).clip(0, 1)
-    size = hidden.shape[1] // 2, hidden.shape[0] // 2
-    x, y = np.rint((believed + 0.5) / 2 - 0.5).astype(int).T
+    size = round(hidden.shape[1] * SCALE), round(hidden.shape[0] * SCALE)
+    x, y = np.rint(scaled(believed)).astype(int).T
     inside = (x >= 0) & (y >= 0) & (x < size[0]) & (y < size[1])
     x, y = x[inside], y[inside]
     known = np.asarray(cv2.resize(hidden, size, interpolation=cv2.INTER_AREA) == 0, np.float32)

@@ -16,7 +16,7 @@ from av.error import FFmpegError
 
 from stream_unmask.errors import InputError
 from stream_unmask.video.frame import Frame
-from stream_unmask.video.reader import Reader
+from stream_unmask.video.reader import Reader, move
 from stream_unmask.video.source import Limits, is_url, open_source
 
 # What FFmpeg calls the cameras of each system, and how a camera's name is given to it.
@@ -128,9 +128,7 @@ def moved(frame: Frame, shift: Fraction) -> Frame:
     if picture.pts is not None and picture.time_base is not None:
         picture.pts += round(shift / picture.time_base)
     for packet in frame.passengers:
-        move = round(shift / packet.time_base)
-        packet.pts = None if packet.pts is None else packet.pts + move
-        packet.dts = None if packet.dts is None else packet.dts + move
+        move(packet, shift)
     return frame
 
 

@@ -313,12 +313,15 @@ class Reader:
         """The packets, moved in time like the frames."""
         passengers = tuple(packet for packet in waiting if self._inside(_time(packet)))
         for packet in passengers:
-            shift = round(self.zero / packet.time_base)
-            if shift and packet.pts is not None:
-                packet.pts -= shift
-            if shift and packet.dts is not None:
-                packet.dts -= shift
+            move(packet, -self.zero)
         return passengers
+
+
+def move(packet: av.Packet[Any], shift: Fraction) -> None:
+    """Nothing comes back; the packet's times are later by so many seconds."""
+    ticks = round(shift / packet.time_base)
+    packet.pts = None if packet.pts is None else packet.pts + ticks
+    packet.dts = None if packet.dts is None else packet.dts + ticks
 
 
 def _time(packet: av.Packet[Any]) -> Fraction | None:

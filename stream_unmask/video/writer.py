@@ -59,12 +59,12 @@ class Writer:
     exception, Ctrl-C too, removes it, or with `keep_partial` leaves it playable as NAME.part.EXT.
     target: a file, or `-` for Matroska on the standard output. encoding: how the picture is.
     metadata: tags to add, before a tag of the same name that the input has. carry: False leaves out
-    all but the picture. segments: the picture, encoded already: a packet of it is written for each
-    frame. Raises OutputError.
+    all but the picture. from_zero: the first frame, whenever it comes, is at 0. segments: the
+    picture, encoded already: a packet of it is written for each frame. Raises OutputError.
 
     dropped: one phrase for each stream that the container can't take. carried: for each that is
     copied. encoder: the name of the one that is used. frames: how many were written.
-    shift: by how many seconds all was moved, so that nothing begins before 0.
+    shift: by how many seconds all was moved, so that nothing begins before 0, or the picture there.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Writer:
         keep_partial: bool = False,
         metadata: Mapping[str, str] | None = None,
         carry: bool = True,
+        from_zero: bool = False,
         segments: Segments | None = None,
     ) -> None:
         self.target = Path(target)
@@ -90,6 +91,7 @@ class Writer:
         self.frames = 0
         self._reader = reader
         self._carry = carry
+        self._from_zero = from_zero
         self.shift = Fraction(0)
         self._last: dict[int, int] = {}  # by output stream: its last time stamp
         self._frontier: int | None = None  # up to where the picture is decoded
@@ -131,7 +133,8 @@ class Writer:
             frame = Frame(frame)
         with self._errors():
             if not self.frames:
-                self.shift = _headroom(frame)
+                first = frame.seconds or Fraction(0)
+                self.shift = -first if self._from_zero else _headroom(frame)
                 self._container.set_chapters(self._chapters() if self._carry else [])
             self._load(frame.passengers)
             if self._segments is None:
