@@ -4,7 +4,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Self
 
 from stream_unmask.errors import OptionError
 from stream_unmask.label import mark
-from stream_unmask.options import Options
+from stream_unmask.options import Options, undelayed
 from stream_unmask.pipeline import Composed, open_parts, unmask_frames
 from stream_unmask.prefetch import background, newest
 from stream_unmask.preview import KEYS, View, Window, open_window
@@ -216,7 +216,7 @@ def live(source: str, options: Options, outputs: Outputs, wanted: Wanted | None 
     source: as for `Camera`. options: those for files, but no frame waits for others. InputError,
     OutputError, OptionError if something can't be opened, or is lost on the way.
     """
-    options = replace(options, look_ahead=0, window=1, batch=1)
+    options = undelayed(options)
     begin, figures = time.monotonic(), Figures()
     with ExitStack() as stack:
         camera = stack.enter_context(Camera(source, wanted, options.limits))

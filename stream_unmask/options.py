@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stream_unmask.errors import OptionError
 from stream_unmask.models.profile import PORTRAIT, PROFILES
@@ -71,6 +71,11 @@ class Options:
             raise OptionError(f"quality must lie between 0 and 63, it is {quality}.")
         if quality is not None and self.encoding.lossless:
             raise OptionError("quality has no meaning where nothing is lost.")
+
+
+def undelayed(options: Options) -> Options:
+    """The same for live use: no frame waits for others."""
+    return replace(options, look_ahead=0, window=1, batch=1)
 
 
 def seconds(text: str) -> float:

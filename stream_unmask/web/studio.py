@@ -15,13 +15,13 @@ from statistics import median
 from typing import Any, Self
 
 from stream_unmask.errors import UnmaskError
-from stream_unmask.options import Options
+from stream_unmask.options import Options, undelayed
 from stream_unmask.pipeline import Composed, Parts, open_parts, unmask_frames
 from stream_unmask.prefetch import background
 from stream_unmask.video.frame import Frame
 
 _log = logging.getLogger("stream_unmask")
-_AT_ONCE = Options(window=1, batch=1, look_ahead=0, label=True)
+_AT_ONCE = undelayed(Options(label=True))
 _RECENT = 30  # pictures over which is counted
 
 Picture = Any  # PyAV's frame, which only passes through here
