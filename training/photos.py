@@ -35,6 +35,7 @@ from training.metrics import Decision
 
 OWN_LABELS = Path(__file__).parent / "labels_validation.json"
 TRAINING_LABELS = Path(__file__).parent / "labels_training.json"
+STRAP_LABELS = Path(__file__).parent / "labels_straps.json"  # of photographs that main labels
 REJECTED = Path(__file__).parent / "rejected_photos.txt"  # looked at: wrong, or faces left out
 TEST_LABELS = "labels_photos_with_mask.json"
 SCENES = "photos_with_mask_in_context"
@@ -229,12 +230,12 @@ def agreed(
 
 @dataclass(frozen=True)
 class RealPhotos:
-    """Photographs of masked people to learn from: labelled by hand, or by a segmenter.
+    """Photographs of masked people to learn from: labelled by hand, by a segmenter, or both.
 
     maps: (h, w, 2) uint8, 255 for fabric and for straps. counted: (h, w, 2) uint8, 255 where these
     are to be believed.
     faces: the anchors of each face and the number of its photograph; the first `by_hand` of them
-    are in photographs that were labelled by hand.
+    are in photographs of which at least the straps were outlined by hand.
     """
 
     images: list[Image]
@@ -255,20 +256,24 @@ class RealPhotos:
             images.append(photo.image)
             maps.append(_bytes(photo.truth, photo.straps))
             counted.append(_bytes(photo.counted, photo.straps_counted))
-        by_hand, taken = len(faces), set(json.loads(TRAINING_LABELS.read_text(encoding="utf-8")))
+        taken = set(json.loads(TRAINING_LABELS.read_text(encoding="utf-8")))
         taken |= set(REJECTED.read_text(encoding="utf-8").split())
+        outlined = json.loads(STRAP_LABELS.read_text(encoding="utf-8"))
+        entries = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        entries = [entry for entry in entries if entry["key"] not in taken]
+        entries.sort(key=lambda entry: entry["key"] not in outlined)
+        by_hand = len(faces) + sum(entry["key"] in outlined for entry in entries)
         numbers: dict[str, int] = {}
-        for entry in json.loads((folder / "index.json").read_text(encoding="utf-8")):
+        for entry in entries:
             key = entry["key"]
-            if key in taken:
-                continue
             if key not in numbers:
                 numbers[key] = len(images)
                 images.append(read_photo(data, key))
                 found = cv2.imread(str(folder / entry["map"]), cv2.IMREAD_GRAYSCALE)
-                nothing = np.zeros_like(found)
-                maps.append(np.dstack([found, nothing]))
-                counted.append(np.dstack([nothing + np.uint8(255), nothing]))
+                everywhere, fabric = np.ones(found.shape, np.bool_), found > 127
+                straps = _straps(outlined.get(key, {}), found.shape, everywhere, fabric)
+                maps.append(np.dstack([found, straps[0].astype(np.uint8) * np.uint8(255)]))
+                counted.append(_bytes(everywhere, straps[1]))
             faces.append((numbers[key], np.array(entry["anchors"], np.float32)))
         return cls(images, maps, counted, faces, by_hand)
 
@@ -276,7 +281,7 @@ class RealPhotos:
         """Picture (h, w, 3), fabric and straps and where they count (2, h, w), framed, lit and
         compressed anew."""
         rest = len(self.faces) - self.by_hand
-        by_hand = rest == 0 or (self.by_hand > 0 and rng.random() < 0.35)
+        by_hand = rest == 0 or (self.by_hand > 0 and rng.random() < 0.5)
         first, last = (0, self.by_hand) if by_hand else (self.by_hand, len(self.faces))
         number, held = self.faces[int(rng.integers(first, last))]
         face, target = Face((0, 0, 1, 1), held, 1.0), shaken(profile.eyes, rng)

@@ -16,7 +16,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from stream_unmask.types import Mask, Points
-from training import masks, occluders
+from training import masks, occluders, straps
 from training.masks import LEFT_CONTOUR, MIDDLE, PAPER_COLOURS, RIGHT_CONTOUR, Array
 
 
@@ -136,13 +136,13 @@ def wear(
         cloth = _valve(cloth, polygon, unit, rng)
     cloth = cloth * (masks.folds(polygon, size, rng) * _light(face, mask, unit, rng))[..., None]
     lit = _lit(mask, unit, rng)
-    under, straps = face * lit[..., None], np.zeros_like(mask)
+    under, held = face * lit[..., None], np.zeros_like(mask)
     if rng.random() < 0.8:
-        under, straps = _straps(under, mesh, polygon, rng)
+        under, held = straps.worn(under, mesh, polygon, _mean(cloth, mask), rng)
     soft = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.9 * unit))
     masked = under + (np.clip(cloth, 0, 1) - under) * soft[..., None]
     masked, seen = occluders.in_front(masked, face, mesh, rng)
-    return Trio(face, masked, soft * seen, straps * (1 - soft) * seen, lit)
+    return Trio(face, masked, soft * seen, held * (1 - soft) * seen, lit)
 
 
 def unmasked(face: Array, mesh: Points, rng: Generator) -> Trio:
@@ -156,6 +156,11 @@ def unmasked(face: Array, mesh: Points, rng: Generator) -> Trio:
     masked, _ = occluders.in_front(masked, face, mesh, rng)
     nothing = np.zeros(face.shape[:2], np.float32)
     return Trio(face, masked, nothing, nothing, np.ones_like(nothing))
+
+
+def _mean(cloth: Array, mask: Mask) -> Array:
+    """The colour (3,) of a cloth (h, w, 3) where it is worn."""
+    return (cloth * mask[..., None]).sum((0, 1)) / max(float(mask.sum()), 1.0)
 
 
 def _light(face: Array, mask: Mask, unit: float, rng: Generator) -> Array:
@@ -175,30 +180,6 @@ def _lit(mask: Mask, unit: float, rng: Generator) -> Mask:
     blurred = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.8, 3) * unit)
     cast = cv2.warpAffine(blurred, shift, (mask.shape[1], mask.shape[0]))
     return np.asarray(1 - rng.uniform(0, 0.45) * cast, np.float32)
-
-
-def _straps(picture: Array, mesh: Points, polygon: Points, rng: Generator) -> tuple[Array, Mask]:
-    """The picture with ear loops or head bands from the mask's corners outwards, on the skin, and
-    where they are (h, w)."""
-    unit = masks.unit(mesh)
-    tone = masks.colour(rng) if rng.random() < 0.4 else np.float32([0.92] * 3) * rng.uniform(0.1, 1)
-    width, alpha = (
-        max(round(rng.uniform(0.7, 3.5) * unit), 1),
-        np.zeros(picture.shape[:2], np.uint8),
-    )
-    for contour, sign in ((LEFT_CONTOUR, -1), (RIGHT_CONTOUR, 1)):
-        ear, inside = mesh[contour[1]], polygon.mean(0)
-        for low in (False, True):
-            side = polygon[(polygon[:, 0] - inside[0]) * sign > 0]
-            if len(side) == 0 or rng.random() < 0.1:
-                continue
-            weight = side[:, 0] * sign + side[:, 1] * (0.8 if low else -0.8)
-            start = side[np.argmax(weight)]
-            end = ear + np.array([sign * rng.uniform(0, 14), rng.uniform(-22, 14)]) * unit
-            middle = 0.5 * (start + end) + rng.normal(0, 3, 2) * unit
-            line = np.rint(np.stack([start - (sign * 2, 0), middle, end]) * 16).astype(np.int32)
-            cv2.polylines(alpha, [line], False, 255, width, cv2.LINE_AA, 4)
-    return _laid(picture, tone, alpha), alpha.astype(np.float32) / 255
 
 
 def _laid(picture: Array, tone: Array, alpha: NDArray[np.uint8]) -> Array:

@@ -150,13 +150,14 @@ MASK = 12  # px below the eyes at which the mask begins
 
 @pytest.fixture(scope="module")
 def folder(faces: FaceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with the portrait four times, and maps that a segmenter left of three."""
+    """A data folder with the portrait five times, and maps that a segmenter left of four, of one of
+    which the straps were outlined."""
     path = tmp_path_factory.mktemp("photos")
     image = faces.archive.read(faces.names[0])
     held = anchors(faces.meshes[0])
     top = round(float(held[:, 1].mean())) + MASK
     with zipfile.ZipFile(path / f"{photos.CLOSE_UPS}.zip", "w") as file:
-        for name in ("mine", "theirs", "again", "bad"):
+        for name in ("mine", "theirs", "again", "bad", "held"):
             data = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
             file.writestr(f"photos/{name}.png", data)
     mask = np.zeros(image.shape[:2], np.uint8)
@@ -168,8 +169,10 @@ def folder(faces: FaceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     mine = {"polygons": [outline], "ignore": [], "straps": [line], "unsure": []}
     skipped = {"polygons": [], "ignore": [], "skip": True}
     (path / "labels.json").write_text(json.dumps({"mine.png": mine, "nowhere.png": skipped}))
+    held_on = {"straps": [line], "unsure": []}
+    (path / "straps.json").write_text(json.dumps({"held.png": held_on, "bad.png": held_on}))
     (path / "rejected.txt").write_text("bad.png\n")
-    keys = ("theirs.png", "bad.png", "mine.png", "again.png", "again.png")
+    keys = ("theirs.png", "bad.png", "mine.png", "held.png", "again.png", "again.png")
     index = [{"key": key, "map": "map.png", "anchors": held.tolist()} for key in keys]
     (path / "index.json").write_text(json.dumps(index))
     return path
@@ -179,14 +182,15 @@ def folder(faces: FaceSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def real(folder: Path) -> Iterator[RealPhotos]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(photos, "TRAINING_LABELS", folder / "labels.json")
+        patch.setattr(photos, "STRAP_LABELS", folder / "straps.json")
         patch.setattr(photos, "REJECTED", folder / "rejected.txt")
         yield RealPhotos.load(folder, folder)
 
 
 def test_one_learns_from_outlines_and_from_what_nobody_rejected(real: RealPhotos) -> None:
-    assert len(real.images) == len(real.maps) == len(real.counted) == 3
-    assert real.by_hand == 1
-    assert [number for number, _ in real.faces] == [0, 1, 2, 2]
+    assert len(real.images) == len(real.maps) == len(real.counted) == 4
+    assert real.by_hand == 2  # what was outlined comes first
+    assert [number for number, _ in real.faces] == [0, 1, 2, 3, 3]
     for _, held in real.faces[1:]:
         assert held == pytest.approx(real.faces[0][1], abs=3)
     for maps, counted in zip(real.maps, real.counted, strict=True):
@@ -196,17 +200,19 @@ def test_one_learns_from_outlines_and_from_what_nobody_rejected(real: RealPhotos
 
 
 def test_of_a_picture_that_a_segmenter_labelled_straps_do_not_count(real: RealPhotos) -> None:
-    by_hand, *others = zip(real.maps, real.counted, strict=True)
+    by_hand, held_on, *others = zip(real.maps, real.counted, strict=True)
     for maps, counted in others:
         off = (maps[..., 0] > 127) != (by_hand[0][..., 0] > 127)
         assert off.sum() <= 4  # the corners of the outline
         assert counted[..., 0].min() == 255
         assert not maps[..., 1].any()
         assert not counted[..., 1].any()
-    maps, counted = by_hand
-    assert maps[..., 1].any()
-    assert not (maps[..., 0] & maps[..., 1]).any()
-    assert 0 < (counted[..., 1] == 0).mean() < 0.1  # the strap's rim
+    for maps, counted in (by_hand, held_on):
+        assert maps[..., 1].any()
+        assert not (maps[..., 0] & maps[..., 1]).any()
+        assert 0 < (counted[..., 1] == 0).mean() < 0.1  # the strap's rim
+    assert np.array_equal(held_on[0][..., 1], by_hand[0][..., 1])
+    assert np.array_equal(held_on[0][..., 0], others[0][0][..., 0])  # as the segmenter had it
 
 
 def test_photographs_come_with_both_maps_and_where_they_count(
@@ -227,7 +233,7 @@ def test_photographs_come_with_both_maps_and_where_they_count(
         assert counted[0].min() == 1
         kinds.append(bool(counted[1].any()))
         assert maps[1].any() == kinds[-1]  # straps, in what was labelled by hand alone
-    assert 0 < sum(kinds) < 9
+    assert 0 < sum(kinds) < 12
     first, again = (real.photographed(np.random.default_rng(3), profile) for _ in range(2))
     assert all(np.array_equal(*pair) for pair in zip(first, again, strict=True))
 
@@ -255,7 +261,9 @@ def test_maps_lie_where_they_are_in_the_picture(profile: Profile) -> None:
 # What people outlined
 
 
-@pytest.mark.parametrize("path", [photos.TRAINING_LABELS, photos.OWN_LABELS], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [photos.TRAINING_LABELS, photos.STRAP_LABELS, photos.OWN_LABELS], ids=lambda p: p.stem
+)
 def test_every_strap_is_a_line_with_a_width(path: Path) -> None:
     labels = json.loads(path.read_text(encoding="utf-8"))
     outlined = {key: label for key, label in labels.items() if "straps" in label}
@@ -277,3 +285,10 @@ def test_every_strap_is_a_line_with_a_width(path: Path) -> None:
             assert points.shape[1] == 2, key
             assert np.isfinite(points).all(), key
     assert all("straps" in label for label in labels.values() if "unsure" in label)
+
+
+def test_no_photograph_is_outlined_twice() -> None:
+    """Not to learn from and to choose checkpoints by, nor straps beside a whole label."""
+    files = (photos.TRAINING_LABELS, photos.STRAP_LABELS, photos.OWN_LABELS)
+    keys = [key for path in files for key in json.loads(path.read_text(encoding="utf-8"))]
+    assert len(keys) == len(set(keys))

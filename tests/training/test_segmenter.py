@@ -9,12 +9,16 @@ import pytest
 pytestmark = pytest.mark.needs_train
 torch = pytest.importorskip("torch")
 
+from stream_unmask.backends import open_engine  # noqa: E402
+from stream_unmask.backends.artefacts import engine_path  # noqa: E402
 from stream_unmask.faces.landmarks import anchors  # noqa: E402
 from stream_unmask.models.profile import PORTRAIT, Profile  # noqa: E402
+from stream_unmask.models.segmenter import Segmenter  # noqa: E402
 from training import photos, synthesis  # noqa: E402
 from training.dataset import FaceSet, Samples, shaken  # noqa: E402
+from training.engines import begin_from  # noqa: E402
 from training.photos import RealPhotos, rasterise  # noqa: E402
-from training.segmenter import Draw, Loss, build, predictor  # noqa: E402
+from training.segmenter import Draw, Exported, Loss, build, predictor  # noqa: E402
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
@@ -140,6 +144,25 @@ def test_a_missed_strap_costs_more_than_an_invented_one() -> None:
         loss(answer(said, PORTRAIT, 4.0), batch).item() for said in (maps, missed, invented)
     )
     assert wrong[0] - right > 2 * (wrong[1] - right) > 0
+
+
+def test_pictures_without_straps_are_no_worse_for_what_is_found_in_others() -> None:
+    """Straps are compared over the batch: where there are none, finding none is right."""
+    maps, loss = truth(), Loss(PORTRAIT)
+    maps[1, 1] = 0
+    batch = (torch.rand(2, 3, 32, 32), maps, torch.ones_like(maps))
+    assert loss(answer(maps, PORTRAIT), batch).item() < 1e-3
+
+
+def test_training_goes_on_from_the_shipped_engine(faces: FaceSet) -> None:
+    network, draw = build(PORTRAIT), Draw(samples(faces, PORTRAIT), None, 0.0)
+    given = torch.from_numpy(np.stack([draw(index)[0] for index in range(16)]))
+    begin_from(Exported(network, PORTRAIT), engine_path(PORTRAIT.segmenter.name), given)
+    crops = [np.rint(255 * one.permute(1, 2, 0).numpy()).astype(np.uint8) for one in given[:4]]
+    shipped = np.stack(Segmenter(open_engine(PORTRAIT.segmenter))(crops))
+    ours = predictor(network, PORTRAIT)(given[:4])
+    assert shipped[:, 0].max() > 0.9
+    assert np.abs(ours - shipped).mean() < 2e-3
 
 
 def test_a_step_lowers_the_loss(faces: FaceSet, profile: Profile) -> None:
