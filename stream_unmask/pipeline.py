@@ -1,5 +1,6 @@
 """The stream, from frames to frames: find -> restore -> composite."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -27,7 +28,7 @@ from stream_unmask.models.profile import PROFILES, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.options import Options
 from stream_unmask.report import Clock
-from stream_unmask.steady import Glance, SteadyFill, SteadyMask
+from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask
 from stream_unmask.types import Crop, Face, Image, Mask
 from stream_unmask.unmask import Networks, finish, paint, widen
 from stream_unmask.video.frame import (
@@ -147,11 +148,25 @@ def segment(
     scenes: Iterable[Scene], networks: Networks, options: Options, clock: Clock
 ) -> Iterator[Scene]:
     """Each scene with the maps of its crops; faces of several frames share a batch."""
-    for waiting in gather(scenes, options, lambda scene: len(scene.crops)):
+    people: dict[int | None, SteadyMaps] = {}
+
+    def asked(scene: Scene) -> tuple[Scene, list[tuple[SteadyMaps, bool]]]:
+        with clock("steady"):
+            return scene, [asks(crop) for crop in scene.crops]
+
+    def asks(crop: Crop) -> tuple[SteadyMaps, bool]:
+        person = _known(people, crop.track, lambda: SteadyMaps(networks.profile))
+        return person, not options.smooth or person.asks(crop)
+
+    for waiting in gather(map(asked, scenes), options, lambda item: sum(n for _, n in item[1])):
+        pairs = [
+            pair for scene, asking in waiting for pair in zip(scene.crops, asking, strict=True)
+        ]
         with clock("segment"):
-            rest = iter(segmented([crop for scene in waiting for crop in scene.crops], networks))
-        for scene in waiting:
-            yield replace(scene, crops=tuple(next(rest) for _ in scene.crops))
+            found = iter(segmented([crop for crop, (_, new) in pairs if new], networks))
+        maps = iter([person(next(found).maps if new else None) for _, (person, new) in pairs])
+        for scene, _ in waiting:
+            yield replace(scene, crops=tuple(replace(c, maps=next(maps)) for c in scene.crops))
 
 
 def decide(
@@ -194,21 +209,30 @@ def repaint(
     """Each scene with masked faces repainted; faces of several frames share a batch."""
     people: dict[int | None, SteadyFill] = {}
 
-    def same(painted: Image, crop: Crop) -> Image:
-        return _known(people, crop.track, SteadyFill)(painted, crop)
-
-    def masks(scene: Scene) -> int:
-        return sum(crop.mask is not None for crop in scene.crops)
-
-    for waiting in gather(scenes, options, masks):
-        crops = [crop for scene in waiting for crop in scene.crops]
-        with clock("repaint"):
-            fills = painted(crops, networks)
+    def asked(scene: Scene) -> tuple[Scene, list[tuple[SteadyFill, float] | None]]:
         with clock("steady"):
-            if options.smooth:
-                fills = [f if f is None else same(f, c) for f, c in zip(fills, crops, strict=True)]
-            rest = map(faded, merged(crops, fills, networks.profile))
-        for scene in waiting:
+            return scene, [None if crop.mask is None else asks(crop) for crop in scene.crops]
+
+    def asks(crop: Crop) -> tuple[SteadyFill, float]:
+        person = _known(people, crop.track, SteadyFill) if options.smooth else SteadyFill()
+        return person, person.asks(crop)
+
+    def new(ask: tuple[SteadyFill, float] | None) -> bool:
+        return ask is not None and math.isfinite(ask[1])
+
+    for waiting in gather(map(asked, scenes), options, lambda item: sum(map(new, item[1]))):
+        pairs = [
+            pair for scene, asking in waiting for pair in zip(scene.crops, asking, strict=True)
+        ]
+        with clock("repaint"):
+            fresh = iter(painted([crop for crop, ask in pairs if new(ask)], networks))
+        with clock("steady"):
+            fills = [
+                None if ask is None else ask[0](next(fresh) if new(ask) else None, ask[1])
+                for _, ask in pairs
+            ]
+            rest = map(faded, merged([crop for crop, _ in pairs], fills, networks.profile))
+        for scene, _ in waiting:
             yield replace(scene, crops=tuple(next(rest) for _ in scene.crops))
 
 
@@ -273,16 +297,15 @@ def _known(people: dict[int | None, T], track: int | None, new: Callable[[], T])
     return person
 
 
-def gather(
-    scenes: Iterable[Scene], options: Options, load: Callable[[Scene], int]
-) -> Iterator[list[Scene]]:
-    """Scenes in lists that are worth a batch or as many as may wait; the last may be shorter.
+def gather(frames: Iterable[T], options: Options, load: Callable[[T], int]) -> Iterator[list[T]]:
+    """What is known of frames in lists that are worth a batch or as many as may wait; the last may
+    be shorter.
 
-    load(scene): how many faces of it a network is to run on.
+    load(frame): how many faces of it a network is to run on.
     """
-    waiting: list[Scene] = []
-    for scene in scenes:
-        waiting.append(scene)
+    waiting: list[T] = []
+    for frame in frames:
+        waiting.append(frame)
         if sum(map(load, waiting)) >= options.batch or len(waiting) >= options.window:
             yield waiting
             waiting = []

@@ -5,6 +5,7 @@ are believed pixel by pixel, as far as the picture there looks the same: where a
 down, a hand comes in front or the head turns, only the present counts, at once.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,12 @@ _RECENT = 2  # frames before this one that say whether a mask is worn, if none t
 _SAME = 0.05  # difference in colour, 0..1, at which another frame's word counts for little
 _PAST, _FILL_PAST = 4.0, 6.0  # frames that the past counts for at most: of maps, and of fills
 _COMING = 0.7  # for each step ahead: a map that fails for a few frames must not outvote this one
+# How alike a still face is, and less than how many px its mesh has moved; how often in a row it is
+# not painted anew, and of how many paintings what is shown then is the mean at the least.
+_STILL, _DRIFTED, _FILL_KEPT, _SETTLED = 0.8, 0.7, 3, 2.0
+# How often in a row its maps are kept, and how much of what lies near a mask, in units, must not
+# look so much different.
+_MAPS_KEPT, _FEW, _OTHER, _NEAR_MASK = 2, 0.002, 0.5, (-0.1, 1.94, 1.3)
 _MOVED = 5.0  # px of a crop by which a mesh has changed so much that the fill is another
 # How alike two pixels are by their difference, 0..255.
 _LIKENESS = np.exp(-((np.arange(256, dtype=np.float32) / (255 * _SAME)) ** 2))
@@ -57,6 +64,34 @@ class Glance:
         cover = over_mouth(clean(crop.maps[0], profile), profile)
         maps = _channels(_halved(crop.maps.transpose(1, 2, 0)))
         return cls(crop, _halved(crop.image), maps, cover)
+
+
+@dataclass(slots=True)
+class SteadyMaps:
+    """The maps of one track are those of the frame before while its picture stays the same: first
+    it is asked whether the segmenter is to look, then called with what that says."""
+
+    profile: Profile
+    _look: Image | None = field(default=None, repr=False)
+    _maps: Maps | None = field(default=None, repr=False)
+    _kept: int = 0
+
+    def asks(self, crop: Crop) -> bool:
+        """Whether the segmenter is to look at the next frame. crop: as it was cut."""
+        look = _halved(crop.image)
+        if self._look is not None and self._kept < _MAPS_KEPT:
+            alike = _likeness(self._look, look)[_in_look(self.profile.window(*_NEAR_MASK))]
+            if (alike < _OTHER).sum() < _FEW * self.profile.unit**2:
+                self._kept += 1
+                return False
+        self._look, self._kept = look, 0
+        return True
+
+    def __call__(self, maps: Maps | None) -> Maps:
+        """The maps (c, h, w) of the next frame; None if the segmenter did not look."""
+        self._maps = self._maps if maps is None else maps
+        assert self._maps is not None
+        return self._maps
 
 
 @dataclass(slots=True)
@@ -114,25 +149,47 @@ class SteadyMask:
 
 @dataclass(slots=True)
 class SteadyFill:
-    """The painted face of one track keeps its looks while the face keeps its own."""
+    """The painted face of one track keeps its looks while the face keeps its own: first it is
+    asked what is to be painted, then called with that."""
 
-    _past: tuple[Image, Points | None, Floats] | None = field(default=None, repr=False)
+    _seen: tuple[Image, Points | None] | None = field(default=None, repr=False)
+    _past: Floats | None = field(default=None, repr=False)
     _count: float = 0.0
+    _kept: int = 0
 
-    def __call__(self, painted: Image, crop: Crop) -> Image:
-        """The painted face (h, w, 3) of the next frame, with those before blended in.
+    def asks(self, crop: Crop) -> float:
+        """How many frames the past counts for beside what is painted of the next frame; infinitely
+        many if that need not be painted, as nothing has changed since the last time.
 
         crop: as it was cut, with the mask over the face.
         """
-        look, blended, weight = _halved(crop.image), painted.astype(np.float32), 0.0
-        if self._past is not None and crop.mask is not None:
-            before, mesh, past = self._past
+        assert crop.mask is not None
+        look, same, moved = _halved(crop.image), 0.0, 0.0
+        if self._seen is not None:
+            before, mesh = self._seen
             where = _channels(_halved(crop.mask))
-            alike = float((_likeness(before, look, lit=True) * where).sum() / where.sum())
-            weight = min(self._count, _FILL_PAST) * alike * _unmoved(mesh, crop.mesh)
-            blended += (past - blended) * np.float32(weight / (1 + weight))
-        self._past, self._count = (look, crop.mesh, blended), 1 + weight
-        return np.asarray(np.rint(blended.clip(0, 255)), np.uint8)
+            moved = _moved(mesh, crop.mesh)
+            same = float((_likeness(before, look, lit=True) * where).sum() / where.sum())
+            same *= math.exp(-((moved / _MOVED) ** 2))
+        still = same > _STILL and moved < _DRIFTED and self._count > _SETTLED
+        if still and self._kept < _FILL_KEPT:
+            self._kept += 1
+            return math.inf
+        # What drifts must not lag behind the longer for not having been painted in every frame.
+        past = min(self._count, _FILL_PAST) * same / (1 + self._kept * moved / _DRIFTED)
+        self._seen, self._count, self._kept = (look, crop.mesh), 1 + past, 0
+        return past
+
+    def __call__(self, painted: Image | None, past: float) -> Image:
+        """The painted face (h, w, 3) of the next frame, with those before blended in; None if none
+        was painted. past: what it asked for."""
+        if painted is not None:
+            blended = painted.astype(np.float32)
+            if self._past is not None:
+                blended += (self._past - blended) * np.float32(past / (1 + past))
+            self._past = blended
+        assert self._past is not None
+        return np.asarray(np.rint(self._past.clip(0, 255)), np.uint8)
 
 
 def _likeness(other: Image, now: Image, lit: bool = False) -> Floats:
@@ -149,18 +206,23 @@ def _likeness(other: Image, now: Image, lit: bool = False) -> Floats:
     return _channels(cv2.LUT(off, _LIKENESS))
 
 
-def _unmoved(before: Points | None, now: Points | None) -> float:
-    """How far a mesh (468, 2) has the shape that it had, 0..1."""
+def _moved(before: Points | None, now: Points | None) -> float:
+    """By how many pixels on average a mesh (468, 2) has another shape than it had."""
     if before is None or now is None:
-        return 1.0
-    moved = float(np.linalg.norm(now - before, axis=1).mean())
-    return float(np.exp(-((moved / _MOVED) ** 2)))
+        return 0.0
+    return float(np.linalg.norm(now - before, axis=1).mean())
 
 
 def _halved(values: NDArray[Any]) -> NDArray[Any]:
     """A picture or maps (h, w, ...) at half the size."""
     size = (values.shape[1] // 2, values.shape[0] // 2)
     return np.asarray(cv2.resize(values, size, interpolation=cv2.INTER_AREA))
+
+
+def _in_look(window: tuple[slice, slice]) -> tuple[slice, slice]:
+    """A window of a crop in a look, which has half the size."""
+    rows, columns = (slice(part.start // 2, part.stop // 2) for part in window)
+    return rows, columns
 
 
 def _channels(maps: NDArray[Any]) -> Floats:

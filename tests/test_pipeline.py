@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from stream_unmask import steady
 from stream_unmask.backends.function import FunctionEngine
 from stream_unmask.faces.geometry import apply
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, anchors
@@ -176,7 +177,7 @@ def test_order_times_and_passengers_are_kept(
         assert composed.frame.seconds == frame.seconds
         assert composed.frame.passengers is frame.passengers
         assert [crop.track for crop in composed.scene.crops] == [0, 1]
-    assert sum(fakes.segmented) == 34
+    assert sum(fakes.segmented) == 12  # one changes every third frame, and maps are kept twice
 
 
 class Counted:
@@ -198,7 +199,9 @@ def delays(frames: Sequence[Frame], fakes: Fakes, options: Options) -> list[int]
     return [source.taken - given for given, _ in done]
 
 
-def test_batches_are_bounded(fakes_of: Make) -> None:
+def test_batches_are_bounded(fakes_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steady, "_MAPS_KEPT", 0)
+    monkeypatch.setattr(steady, "_FILL_KEPT", 0)
     fakes, both = fakes_of(LEFT, RIGHT), [picture(index, (LEFT, RIGHT)) for index in range(20)]
     waits = delays(both, fakes, Options(batch=5, window=16, every=1))
     assert fakes.segmented == fakes.painted == [6] * 6 + [4]  # three frames with two faces each
@@ -370,6 +373,27 @@ def test_fills_of_one_track_are_not_mixed_with_anothers(profile: Profile, smooth
     assert np.array_equal(painted([0, 0, 0, 0]), other) != smooth
 
 
+@pytest.mark.parametrize(("smooth", "often"), [(True, 1), (False, 1), (True, 40)])
+def test_a_network_runs_anew_where_something_changes(
+    fakes_of: Make, smooth: bool, often: int
+) -> None:
+    """Blinds that rise and fall over the picture: in every frame, or only every fortieth."""
+    frames = []
+    for index in range(24):
+        image = to_rgb(picture(index, (LEFT,)).picture).astype(int)
+        image = image * (84 + 16 * (index // often % 2)) // 100
+        frame = av.VideoFrame.from_ndarray(image.astype(np.uint8), format="rgb24")
+        frame = frame.reformat(format="yuv444p")
+        frame.pts, frame.time_base = index, Fraction(1, 25)
+        frames.append(Frame(frame))
+    fakes, options = fakes_of(LEFT), Options(smooth=smooth)
+    done = [*unmask_frames(frames, fakes.parts, options)]
+    assert not any(is_blue(to_rgb(composed.frame.picture)).any() for composed in done)
+    still = smooth and often > 1
+    assert sum(fakes.painted) == (3 + 5 if still else 24)
+    assert sum(fakes.segmented) == (8 if still else 24)
+
+
 def test_of_two_people_only_the_masked_one_is_changed(fakes_of: Make) -> None:
     fakes = fakes_of(LEFT, RIGHT)
     frames = [picture(index, (RIGHT,)) for index in range(6)]
@@ -380,7 +404,7 @@ def test_of_two_people_only_the_masked_one_is_changed(fakes_of: Make) -> None:
         assert not is_blue(after).any()
         assert [crop.track for crop in composed.scene.crops] == [0, 1]
         assert [crop.mask is not None for crop in composed.scene.crops] == [False, True]
-    assert sum(fakes.painted) == 6
+    assert sum(fakes.painted) == 3  # then it keeps so still that the mean of these is shown
 
 
 def test_both_are_changed_where_both_wear_one(fakes_of: Make) -> None:

@@ -1,5 +1,6 @@
 """Maps and fills over time: they shake less, and a mask doesn't come and go."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from stream_unmask.models.profile import PORTRAIT, Profile
-from stream_unmask.steady import Glance, SteadyFill, SteadyMask, worn
+from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, worn
 from stream_unmask.types import Crop
 from stream_unmask.unmask import clean, widen
 
@@ -315,13 +316,19 @@ def shimmer(fills: Sequence[np.ndarray]) -> float:
     return float(np.diff(np.stack(fills).astype(int), axis=0).std())
 
 
+def filled(steady: SteadyFill, painted: np.ndarray, crop: Crop) -> np.ndarray:
+    """What is shown of a crop for which this would be painted."""
+    past = steady.asks(crop)
+    return steady(painted if past < math.inf else None, past)
+
+
 def test_the_first_fill_is_taken_as_it_is(profile: Profile) -> None:
-    assert np.array_equal(SteadyFill()(fill(profile), masked(profile)), fill(profile))
+    assert np.array_equal(filled(SteadyFill(), fill(profile), masked(profile)), fill(profile))
 
 
 def test_a_face_that_keeps_still_keeps_its_fill(profile: Profile) -> None:
     steady, raw = SteadyFill(), [fill(profile, seed) for seed in range(12)]
-    out = [steady(painted, masked(profile, seed)) for seed, painted in enumerate(raw)]
+    out = [filled(steady, painted, masked(profile, seed)) for seed, painted in enumerate(raw)]
     assert shimmer(out[3:]) < 0.4 * shimmer(raw[3:])
     assert out[-1].dtype == np.uint8
     assert abs(float(np.mean(out)) - float(np.mean(raw))) < 0.2
@@ -331,11 +338,10 @@ def test_a_fill_that_stays_another_is_reached(profile: Profile) -> None:
     """Slowly, and all the way."""
     steady = SteadyFill()
     for _ in range(5):
-        steady(np.full_like(fill(profile), 100), masked(profile))
-    levels = [
-        float(steady(np.full_like(fill(profile), 140), masked(profile)).mean()) for _ in range(30)
-    ]
-    assert 101 < levels[0] < 120
+        filled(steady, np.full_like(fill(profile), 100), masked(profile))
+    other = np.full_like(fill(profile), 140)
+    levels = [float(filled(steady, other, masked(profile)).mean()) for _ in range(120)]
+    assert 100 <= levels[0] < levels[4] < 120
     assert levels == sorted(levels)
     assert levels[-1] > 138
 
@@ -344,8 +350,8 @@ def after(profile: Profile, first: Crop, second: Crop) -> np.ndarray:
     """The fill of a crop, 200, after another's, which was 100 for several frames."""
     steady = SteadyFill()
     for _ in range(5):
-        steady(np.full_like(fill(profile), 100), first)
-    return steady(np.full_like(fill(profile), 200), second)
+        filled(steady, np.full_like(fill(profile), 100), first)
+    return filled(steady, np.full_like(fill(profile), 200), second)
 
 
 @pytest.mark.parametrize("under", [True, False])
@@ -373,3 +379,86 @@ def test_another_expression_brings_a_new_fill(
     moved = mesh + np.float32([0, pixels])
     done = after(profile, masked(profile, mesh=mesh), masked(profile, mesh=moved))
     assert low <= done.min() <= done.max() <= high
+
+
+def test_a_still_face_is_painted_anew_every_fourth_frame(profile: Profile) -> None:
+    """From when what is shown is the mean of three paintings."""
+    person = SteadyFill()
+    asked = [person.asks(masked(profile, seed)) for seed in range(12)]
+    new = [past < math.inf for past in asked]
+    assert new == [True] * 3 + [False] * 3 + [True] + [False] * 3 + [True, False]
+    assert asked[0] == 0
+    assert asked[1] < asked[2] < asked[6] < asked[10] < 4
+
+
+def test_what_is_not_painted_anew_looks_as_before(profile: Profile) -> None:
+    person = SteadyFill()
+    for seed in range(4):
+        past = person.asks(masked(profile, seed))
+        before = person(fill(profile, seed) if past < math.inf else None, past)
+    assert math.isinf(person.asks(masked(profile, 5)))
+    assert np.array_equal(person(None, math.inf), before)
+
+
+@pytest.mark.parametrize("light", [0.94, 1.06])
+def test_light_that_changes_slowly_does_not_leave_the_fill_behind(
+    profile: Profile, light: float
+) -> None:
+    """By a level or two a frame, which no frame alone would show."""
+    person = SteadyFill()
+    for _ in range(6):
+        person.asks(masked(profile))
+    seen, new = masked(profile), []
+    for step in range(8):
+        image = (seen.image * light ** (step / 2)).clip(0, 255).astype(np.uint8)
+        new.append(person.asks(replace(seen, image=image)) < math.inf)
+    assert sum(new) >= 4
+
+
+def test_the_segmenter_looks_at_a_still_face_every_third_frame(profile: Profile) -> None:
+    person, maps = SteadyMaps(profile), disc(profile, 0.9)
+    asked = [person.asks(crop(maps, picture(maps, seed))) for seed in range(7)]
+    assert asked == [True, False, False, True, False, False, True]
+
+
+def test_maps_that_were_not_looked_for_are_the_last_ones(profile: Profile) -> None:
+    person, maps = SteadyMaps(profile), disc(profile, 0.9)
+    person.asks(crop(maps, picture(maps)))
+    assert person(maps) is maps
+    assert person(None) is maps
+    assert person(other := empty(profile)) is other
+    assert person(None) is other
+
+
+@pytest.mark.parametrize(
+    ("part", "new"), [((0.6, 0.9, 0.1), True), ((-1.2, -0.6, 0.5), False)], ids=["finger", "hat"]
+)
+def test_the_segmenter_looks_at_once_where_something_moves(
+    profile: Profile, part: tuple[float, float, float], new: bool
+) -> None:
+    person, maps = SteadyMaps(profile), disc(profile, 0.9)
+    assert person.asks(crop(maps, picture(maps)))
+    image = picture(maps, 1)
+    image[profile.window(*part)] = HAND
+    assert person.asks(crop(maps, image)) == new
+
+
+def test_light_alone_is_no_reason_to_look(profile: Profile) -> None:
+    person, maps = SteadyMaps(profile), disc(profile, 0.9)
+    assert person.asks(crop(maps, picture(maps)))
+    brighter = np.clip(picture(maps, 1).astype(int) + 12, 0, 255).astype(np.uint8)
+    assert not person.asks(crop(maps, brighter))
+
+
+@pytest.mark.parametrize("step", [0.05, 0.2, 0.6])
+def test_a_head_that_turns_slowly_does_not_leave_its_fill_behind(
+    profile: Profile, frontal: np.ndarray, step: float
+) -> None:
+    """What is painted has its level from where the mesh is, in px; what is shown lags by less than
+    a tenth of the eyes' distance, even where the face counts as still."""
+    steady, mesh = SteadyFill(), (profile.eyes.mean(0) + profile.unit * frontal).astype(np.float32)
+    for index in range(80):
+        at = index * step
+        seen = masked(profile, mesh=mesh + np.float32([at, 0]))
+        shown = filled(steady, np.full_like(fill(profile), round(100 + at)), seen)
+    assert 100 + at - float(shown.mean()) < 0.1 * profile.unit
