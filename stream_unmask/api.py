@@ -139,9 +139,10 @@ def unmask_picture(
     }
     return Report(
         source=str(source), target=str(target), profile=options.profile, backend=result.backend,
-        encoder=Path(target).suffix[1:].lower(), frames=1, edited_frames=int(any(result.worn)),
-        faces=len(result.faces), masked_faces=result.masked, seconds=sum(clock.seconds.values()),
-        stages=clock.seconds, tracks=tracks, dropped=dropped,
+        decoder=Path(source).suffix[1:].lower(), encoder=Path(target).suffix[1:].lower(),
+        frames=1, edited_frames=int(any(result.worn)), faces=len(result.faces),
+        masked_faces=result.masked, seconds=sum(clock.seconds.values()), stages=clock.seconds,
+        tracks=tracks, dropped=dropped,
     )  # fmt: skip
 
 
@@ -233,10 +234,11 @@ def unmask_video(
             reader.warnings.append("The video is too short for a preview sheet.")
     return Report(
         source=reader.source, target=str(target), profile=options.profile, backend=parts.backend,
-        encoder=writer.encoder, frames=writer.frames, edited_frames=run.edited, faces=run.faces,
-        masked_faces=run.masked, seconds=time.perf_counter() - begin, stages=run.clock.seconds,
-        tracks=run.tracks, carried=tuple(writer.carried), dropped=tuple(writer.dropped),
-        warnings=tuple(reader.warnings), damaged=reader.damaged,
+        decoder=reader.decoder.name, encoder=writer.encoder, frames=writer.frames,
+        edited_frames=run.edited, faces=run.faces, masked_faces=run.masked,
+        seconds=time.perf_counter() - begin, stages=run.clock.seconds, tracks=run.tracks,
+        carried=tuple(writer.carried), dropped=tuple(writer.dropped),
+        warnings=(*reader.warnings, *writer.warnings), damaged=reader.damaged,
     )  # fmt: skip
 
 
@@ -280,7 +282,10 @@ def flow(
 def open_reader(source: str | Path, options: Options) -> Reader:
     """The opened input; InputError if it can't be."""
     rate = Fraction(options.rate).limit_denominator(1001)
-    return Reader(source, options.start, options.end, rate=rate, limits=options.limits)
+    return Reader(
+        source, options.start, options.end,
+        rate=rate, limits=options.limits, hwaccel=options.hwaccel,
+    )  # fmt: skip
 
 
 def open_writer(

@@ -157,10 +157,8 @@ def foretold(
             facts.append(f"{float(reader.duration):.1f} s")
         others = len(reader.streams) - 1
         facts.append(f"{others} other stream{'s' * (others != 1)}")
-        left = "".join(
-            f" Left out: {what}." for what in refused(reader, job.target, options.encoding)
-        )
-        return f"{job.source} -> {job.target}: {', '.join(facts)}.{left}"
+        more = (*reader.warnings, *refused(reader, job.target, options.encoding))
+        return " ".join((f"{job.source} -> {job.target}: {', '.join(facts)}.", *more))
 
 
 def _met(source: str, folder: Path | None) -> Iterator[tuple[str, Path, bool]]:

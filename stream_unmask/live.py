@@ -1,8 +1,9 @@
 """What is in front of a camera, with the masks gone, at once."""
 
+import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,6 +27,7 @@ from stream_unmask.video.target import claim
 from stream_unmask.video.virtual import virtual_camera
 from stream_unmask.video.writer import Writer
 
+_log = logging.getLogger("stream_unmask")
 _BEHIND = 8  # frames that encoding may be behind
 _RECENT = 30  # frames over which the rate is taken
 _HINT = 5.0  # seconds for which the window says how to see its keys
@@ -219,7 +221,9 @@ def live(source: str, options: Options, outputs: Outputs, wanted: Wanted | None 
     options = undelayed(options)
     begin, figures = time.monotonic(), Figures()
     with ExitStack() as stack:
-        camera = stack.enter_context(Camera(source, wanted, options.limits))
+        camera = Camera(source, wanted, options.limits, options.hwaccel)
+        stack.enter_context(camera)
+        told = _tell(camera.warnings, ())
         size, sinks = (camera.width, camera.height), list[Callable[[Composed], bool]]()
         recorder = stack.enter_context(Recorder(camera, outputs.sound, options.overwrite))
         if outputs.record is not None:
@@ -242,7 +246,16 @@ def live(source: str, options: Options, outputs: Outputs, wanted: Wanted | None 
                 figures.shown(came, begin)
                 recorder(composed.frame)  # last: the encoder's thread stamps it with its own time
         figures.seconds = time.monotonic() - begin
+        _tell(camera.warnings, told)
     return figures
+
+
+def _tell(warnings: Sequence[str], told: Sequence[str]) -> Sequence[str]:
+    """All of them, of which the user now knows."""
+    for sentence in warnings:
+        if sentence not in told:
+            _log.warning(sentence)
+    return tuple(warnings)
 
 
 def _shown_by(send: Callable[[Image], None]) -> Callable[[Composed], bool]:

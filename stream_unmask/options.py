@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from stream_unmask.errors import OptionError
 from stream_unmask.models.profile import PORTRAIT, PROFILES
+from stream_unmask.video.decoder import check_device
 from stream_unmask.video.encoder import Encoding
 from stream_unmask.video.source import Limits
 
@@ -23,7 +24,8 @@ class Options:
     frames from one face detection to the next; with `smooth` and `look_ahead`, up to six times as
     many while nothing is new, and as many wait for faces to be found later. encoding: how the video
     is encoded. limits: how much an input may ask for. start, end: seconds of the input between
-    which to work. rate: pictures a second of an input that is a sequence of pictures. label: draw a
+    which to work. hwaccel: hardware to decode with, by FFmpeg's name, or "auto"; None is software.
+    rate: pictures a second of an input that is a sequence of pictures. label: draw a
     visible mark on frames with an invented face. overwrite: replace what has the output's name.
     keep_partial: what was done before an error stays, playable, under NAME.part.EXT. resume: leave
     finished outputs alone, and work in segments that are kept under NAME.part, for a later run to
@@ -42,6 +44,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     start: float | None = None
     end: float | None = None
+    hwaccel: str | None = None
     rate: float = 25.0
     label: bool = False
     overwrite: bool = False
@@ -60,6 +63,7 @@ class Options:
             )
         if self.device not in DEVICES:
             raise OptionError(f"There is no device {self.device!r}; choose {', '.join(DEVICES)}.")
+        check_device(self.hwaccel)
         if self.start is not None and not 0 <= self.start < math.inf:
             raise OptionError(f"start must be 0 seconds or more, it is {self.start}.")
         if self.end is not None and not (self.start or 0) < self.end < math.inf:

@@ -56,7 +56,8 @@ class Report:
 
     frames: written. edited_frames: with at least one invented face. faces, masked_faces: summed
     over frames. tracks: people, by id. seconds: wall time, stages: seconds in each (they overlap).
-    backend: what the networks really ran on. encoder: what the picture was encoded with. carried:
+    backend: what the networks really ran on. decoder: what the picture was decoded with, as
+    "h264", or "h264 (cuda)" in hardware, or both. encoder: what it was encoded with. carried:
     streams that were copied, dropped: what the output can't hold. damaged: packets that could not
     be decoded.
     """
@@ -65,6 +66,7 @@ class Report:
     target: str
     profile: str
     backend: str
+    decoder: str
     encoder: str
     frames: int
     edited_frames: int

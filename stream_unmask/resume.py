@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from stream_unmask.api import Progress, Run, flow, open_reader, open_writer
-from stream_unmask.errors import EmptyWindowError
+from stream_unmask.errors import EmptyWindowError, OutputError
 from stream_unmask.options import Options
 from stream_unmask.pipeline import Parts, open_parts
 from stream_unmask.report import Report, Track
+from stream_unmask.video.encoder import usable
 from stream_unmask.video.segments import Segments
 from stream_unmask.video.target import claim
 
@@ -47,9 +48,12 @@ def unmask_resumably(
     with ExitStack() as stack:
         with open_reader(source, options) as reader:  # refuses what is no video before all else
             length = reader.duration
+            encoding, _ = usable(options.encoding, reader.first, reader.frame_rate)
         claim(target, source, options.overwrite)
         folder = target.with_name(f"{target.stem}.part")
-        segments = Segments(folder, target.suffix, _fingerprint(source, options, seconds))
+        # One track can't be of two encoders: when hardware comes or goes, all begins anew.
+        what = _fingerprint(source, replace(options, encoding=encoding), seconds)
+        segments = Segments(folder, target.suffix, what)
         windows = list(_windows(options, length, seconds))
         if len(segments.facts) < len(windows):
             parts = parts or stack.enter_context(open_parts(options))
@@ -105,18 +109,24 @@ def _segment(
             instant = reader.clock - reader.zero + Fraction(start).limit_denominator(1_000_000)
             since = instant if start > 0 else None
             with open_writer(segments.path(index), reader, apart, carry=False) as writer:
+                made = [each["encoder"] for each in segments.facts if each["frames"]]
+                if made and made[0] != writer.encoder:
+                    raise OutputError(
+                        f"{source}: {made[0]} encoded it so far, and {writer.encoder} would now."
+                    )
                 flow(
                     reader, writer, parts, apart, run, since=since,
                     progress=_shifted(progress, before, options.start or 0.0),
                 )  # fmt: skip
             zero, encoder, frames = reader.zero - writer.shift, writer.encoder, writer.frames
-            dropped, warnings = writer.dropped, reader.warnings
+            dropped, decoder = writer.dropped, reader.decoder.name
+            warnings = [*filter(None, [reader.decoder.warning]), *writer.warnings]
     except EmptyWindowError:
         return {"frames": 0}
     return {
         "zero": str(zero), "encoder": encoder, "frames": frames, "edited": run.edited,
-        "faces": run.faces, "masked": run.masked, "backend": parts.backend, "dropped": dropped,
-        "warnings": warnings, "damaged": reader.damaged, "stages": run.clock.seconds,
+        "faces": run.faces, "masked": run.masked, "backend": parts.backend, "decoder": decoder,
+        "dropped": dropped, "warnings": warnings, "stages": run.clock.seconds,
         "tracks": [asdict(track) for track in run.tracks.values()],
     }  # fmt: skip
 
@@ -145,11 +155,14 @@ def _joined(source: Path, target: Path, segments: Segments, options: Options) ->
         stages.update(each["stages"])
     tracks = [Track(**track) for each in facts for track in each["tracks"]]
     lost = dict.fromkeys(phrase for each in facts for phrase in each["dropped"])
+    told = [sentence for each in facts for sentence in each["warnings"]]
+    decoders = dict.fromkeys(name for each in facts for name in each["decoder"].split(", "))
     return Report(
         source=str(source), target=str(target), profile=options.profile,
-        backend=facts[0]["backend"], encoder=writer.encoder, frames=writer.frames,
-        edited_frames=sums["edited"], faces=sums["faces"], masked_faces=sums["masked"],
-        seconds=0.0, stages=dict(stages), tracks=dict(enumerate(tracks)),
-        carried=tuple(writer.carried), dropped=(*lost, *writer.dropped),
-        warnings=tuple(reader.warnings), damaged=reader.damaged,
+        backend=facts[0]["backend"], decoder=", ".join(decoders), encoder=writer.encoder,
+        frames=writer.frames, edited_frames=sums["edited"], faces=sums["faces"],
+        masked_faces=sums["masked"], seconds=0.0, stages=dict(stages),
+        tracks=dict(enumerate(tracks)), carried=tuple(writer.carried),
+        dropped=(*lost, *writer.dropped),
+        warnings=tuple(dict.fromkeys([*reader.warnings, *told])), damaged=reader.damaged,
     )  # fmt: skip

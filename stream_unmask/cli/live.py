@@ -52,6 +52,9 @@ def unmask_live(
         tuple[int, int] | None, typer.Option(parser=_size, metavar="WxH", help="Ask for this size.")
     ] = None,
     rate: Annotated[float | None, typer.Option(help="Ask for so many frames a second.")] = None,
+    hwaccel: Annotated[
+        str | None, typer.Option(help="Decode in hardware: auto, cuda, videotoolbox ...")
+    ] = None,
     window: Annotated[bool, typer.Option(help="Show a window; h shows its keys.")] = True,
     full_screen: Annotated[
         bool, typer.Option("--full-screen", help="It fills the screen.")
@@ -75,8 +78,9 @@ def unmask_live(
     del list_devices
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     options = Options(
-        profile=profile, backend=backend, device=device, label=label, overwrite=overwrite
-    )
+        profile=profile, backend=backend, device=device, hwaccel=hwaccel, label=label,
+        overwrite=overwrite,
+    )  # fmt: skip
     outputs = Outputs(window, full_screen, record, record_sound, virtual_camera)
     figures = live(source, options, outputs, Wanted(size, rate))
     Console(highlight=False, soft_wrap=True).print(_summary(figures))

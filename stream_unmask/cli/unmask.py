@@ -127,6 +127,12 @@ def unmask(
         str, typer.Option(help=f"auto, {', '.join(BACKENDS)}.", rich_help_panel=_FACES)
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or gpu.", rich_help_panel=_FACES)] = "auto",
+    hwaccel: Annotated[
+        str | None,
+        typer.Option(
+            help="Decode in hardware: auto, cuda, videotoolbox ...", rich_help_panel=_CODING
+        ),
+    ] = None,
     codec: Annotated[
         str | None,
         typer.Option(
@@ -189,7 +195,7 @@ def unmask(
         encoding=Encoding(codec, quality, preset, pixel_format, lossless),
         limits=Limits(max_pixels, hours=max_hours, errors=max_errors, timeout=timeout,
                       playlists=allow_playlists),
-        start=start, end=end, rate=rate, label=label, overwrite=overwrite,
+        start=start, end=end, hwaccel=hwaccel, rate=rate, label=label, overwrite=overwrite,
         keep_partial=keep_partial, resume=resume,
     )  # fmt: skip
     jobs = plan(sources, output, output_dir)

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 
@@ -60,12 +61,16 @@ class Camera(Reader):
     """
 
     def __init__(
-        self, source: str, wanted: Wanted | None = None, limits: Limits | None = None
+        self,
+        source: str,
+        wanted: Wanted | None = None,
+        limits: Limits | None = None,
+        hwaccel: str | None = None,
     ) -> None:
         self._device = None if is_url(source) or Path(source).is_file() else find(source)
         self._wanted = wanted or Wanted()
         self._played = self._device is None and not is_url(source)
-        super().__init__(source, limits=limits)
+        super().__init__(source, limits=limits, hwaccel=hwaccel)
         self._began = time.monotonic()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -77,8 +82,9 @@ class Camera(Reader):
 
     def _opened(self, rate: Fraction) -> InputContainer:
         if self._device is not None:
-            return open_device(self._device, self._wanted)
-        return open_source(self.source, self._limits, rate, None if self._played else _PROMPT)
+            return open_device(self._device, self._wanted, self._accel)
+        prompt = None if self._played else _PROMPT
+        return open_source(self.source, self._limits, rate, prompt, self._accel)
 
     def _paced(self) -> Iterator[Frame]:
         """The frames of a file, each when it is due."""
@@ -132,8 +138,8 @@ def moved(frame: Frame, shift: Fraction) -> Frame:
     return frame
 
 
-def open_device(device: Device, wanted: Wanted) -> InputContainer:
-    """The opened camera; InputError says why if that can't be."""
+def open_device(device: Device, wanted: Wanted, accel: HWAccel | None = None) -> InputContainer:
+    """The opened camera, to be decoded with `accel`; InputError says why if that can't be."""
     options = {}
     if wanted.size is not None:
         options["video_size"] = "{}x{}".format(*wanted.size)
@@ -144,7 +150,7 @@ def open_device(device: Device, wanted: Wanted) -> InputContainer:
         tries.insert(0, {**options, "input_format": "mjpeg"})
     for index, choice in enumerate(tries):
         try:
-            return av.open(device.name, format=device.kind, container_options=choice)
+            return av.open(device.name, format=device.kind, container_options=choice, hwaccel=accel)
         except (FFmpegError, OSError) as error:
             if index + 1 == len(tries):
                 reason = _REASONS.get(error.errno or 0, error.strerror)

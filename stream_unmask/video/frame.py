@@ -38,6 +38,16 @@ _PLANAR = (
     *("gray16le", "yuv420p16le", "yuv422p16le", "yuv444p16le", "gbrp16le"),
 )
 
+# Formats in which hardware keeps pictures, with U and V in one plane and the bits at the top, and
+# those that hold the same samples, with a plane for each component, as software gives them.
+SEPARATE = {
+    "nv12": ("yuv420p", "yuvj420p"), "nv16": ("yuv422p", "yuvj422p"),
+    "nv24": ("yuv444p", "yuvj444p"),
+    "p010le": ("yuv420p10le",), "p210le": ("yuv422p10le",), "p410le": ("yuv444p10le",),
+    "p012le": ("yuv420p12le",), "p212le": ("yuv422p12le",), "p412le": ("yuv444p12le",),
+    "p016le": ("yuv420p12le",), "p216le": ("yuv422p12le",), "p416le": ("yuv444p12le",),
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
@@ -193,6 +203,16 @@ def converted(
     if not source.is_rgb and not result.format.is_rgb:
         result.colorspace, result.color_range = picture.colorspace, picture.color_range
     return result
+
+
+def separated(picture: av.VideoFrame, pixel_format: str) -> av.VideoFrame | None:
+    """The very samples in the format that software would give; None if it has others."""
+    if picture.format.name == pixel_format:
+        return picture
+    same = pixel_format in SEPARATE.get(picture.format.name, ())
+    if not same or (pixel_format.startswith("yuvj") and picture.color_range != FULL):
+        return None
+    return converted(picture, pixel_format)
 
 
 def _matrix(picture: av.VideoFrame) -> int:

@@ -20,6 +20,7 @@ from av.error import FFmpegError
 from av.stream import Stream
 
 from stream_unmask.errors import EmptyWindowError, InputError
+from stream_unmask.video.decoder import Decoder, find_hardware
 from stream_unmask.video.frame import Frame, display_matrix, orientation
 from stream_unmask.video.source import (
     USUAL_RATE,
@@ -49,12 +50,14 @@ class Reader:
 
     source: a file, a URL, a sequence of pictures (frame_%04d.png, `rate` a second) or `-`.
     start, end: seconds from the beginning; what lies outside is left out, and with `start` the
-    first frame kept begins at 0 and all streams move with it. Raises InputError if it is no video,
-    holds no picture, or turns out to be cut short (a plain MP4 at once, others after their last
-    frame).
+    first frame kept begins at 0 and all streams move with it. hwaccel: hardware to decode with, by
+    FFmpeg's name, or "auto"; where it fails, software steps in, and a warning says so. Raises
+    InputError if it is no video, holds no picture, or turns out to be cut short (a plain MP4 at
+    once, others after their last frame).
 
     video, streams: FFmpeg's description of the picture and of all streams, to copy from.
-    codec: the format of the picture, as "h264". covers: by stream, files of attached pictures.
+    codec: the format of the picture, as "h264". decoder: what makes it of packets. covers: by
+    stream, files of attached pictures.
     first: the first picture, already decoded; format, colour and orientation are known only then.
     width, height: upright. display_matrix: what makes it so, None if nothing does.
     duration: seconds that will come, None if unknown. frame_rate: a guess, for progress only.
@@ -72,9 +75,12 @@ class Reader:
         *,
         rate: Fraction = USUAL_RATE,
         limits: Limits | None = None,
+        hwaccel: str | None = None,
     ) -> None:
         self.source = str(source)
         self._limits = limits or Limits()
+        self._hardware = find_hardware(hwaccel)
+        self._accel = self._hardware.accel if self._hardware else None
         self.trailing: tuple[av.Packet[Any], ...] = ()
         self._start(start, end, rate)
 
@@ -112,20 +118,19 @@ class Reader:
             raise
 
     def _opened(self, rate: Fraction) -> InputContainer:
-        return open_source(self.source, self._limits, rate)
+        return open_source(self.source, self._limits, rate, accel=self._accel)
 
     def _describe(self) -> None:
         """Copy out of FFmpeg what outlives the file."""
         container = self._container
         self.streams: tuple[Stream, ...] = tuple(container.streams)
         self.video = video_stream(self.source, self.streams)
-        # Not frame by frame in threads: an error would come with a later packet, or with none, and
-        # take good pictures along.
-        self.video.codec_context.thread_type = "SLICE"
         # A stream may change its size on the way, beyond what the container said.
         # FFmpeg counts rows that are filled up, so the last word is had in `_stamp`.
         most = str(2 * self._limits.pixels + 65_536)
-        self.video.codec_context.options = {"max_pixels": most}
+        self.decoder = Decoder(
+            self.source, self.video, {"max_pixels": most}, self._hardware, self._count_damage
+        )
         self.codec = self.video.codec_context.codec.canonical_name
         self.covers: dict[int, bytes] = {}
         self.time_base = self.video.time_base or Fraction(1, 90000)
@@ -171,6 +176,7 @@ class Reader:
             target = max(begin - margin, self.clock)
             with suppress(FFmpegError):  # what can't be searched is read from its beginning
                 self._container.seek(int(target * av.time_base))
+                self.decoder.restart()
         self.damaged = 0
         self.warnings: list[str] = []
         self._reach: dict[int, Fraction] = {}  # by stream: where its last packet ends
@@ -255,18 +261,16 @@ class Reader:
 
     def _pictures(self, packet: av.Packet[Any] | None) -> list[av.VideoFrame]:
         """What comes out of the decoder once it has the packet, each picture with a time."""
-        pictures: list[av.VideoFrame] = []
-        try:
-            pictures = self.video.codec_context.decode(packet)
-        except FFmpegError:
-            encrypted = packet is not None and packet.has_sidedata("encryption_info")
-            self._encrypted = self._encrypted or encrypted
-            self._count_damage()
+        pictures = self.decoder.decode(packet)
+        if self.decoder.warning and self.decoder.warning not in self.warnings:
+            self.warnings.append(self.decoder.warning)
         for picture in pictures:
             self._stamp(picture)
         return pictures
 
-    def _count_damage(self) -> None:
+    def _count_damage(self, packet: av.Packet[Any] | None) -> None:
+        encrypted = packet is not None and packet.has_sidedata("encryption_info")
+        self._encrypted = self._encrypted or encrypted
         self.damaged += 1
         if self.damaged > self._limits.errors and not self._encrypted:
             raise InputError(

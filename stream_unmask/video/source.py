@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import ExitError, FFmpegError, TimeoutError
 from av.format import ContainerFormat
@@ -81,10 +82,12 @@ def open_source(
     limits: Limits | None = None,
     rate: Fraction = USUAL_RATE,
     more: Mapping[str, str] | None = None,
+    accel: HWAccel | None = None,
 ) -> InputContainer:
     """The opened container of a file, a URL, a sequence or `-`; InputError if that can't be.
 
-    rate: pictures a second, of a sequence. more: FFmpeg's options for containers.
+    rate: pictures a second, of a sequence. more: FFmpeg's options for containers. accel: what its
+    streams are to be decoded with.
     """
     source, limits = str(source), limits or Limits()
     try:
@@ -95,7 +98,7 @@ def open_source(
         # Broken text in the metadata is no reason to refuse the picture.
         container = av.open(
             name, format=kind, metadata_errors="replace", container_options=options,
-            timeout=(_OPENING * limits.timeout, None) if is_url(source) else None,
+            timeout=(_OPENING * limits.timeout, None) if is_url(source) else None, hwaccel=accel,
         )  # fmt: skip
     except FFmpegError as error:
         if isinstance(error, (ExitError, TimeoutError)):

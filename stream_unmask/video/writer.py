@@ -19,7 +19,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from stream_unmask.errors import OutputError
-from stream_unmask.video.encoder import FORMATS, Encoding, add_encoder, has_alpha
+from stream_unmask.video.encoder import FORMATS, Encoding, add_encoder, has_alpha, usable
 from stream_unmask.video.frame import Frame, converted
 from stream_unmask.video.hdr import unwritten
 from stream_unmask.video.reader import Reader
@@ -63,8 +63,9 @@ class Writer:
     picture, encoded already: a packet of it is written for each frame. Raises OutputError.
 
     dropped: one phrase for each stream that the container can't take. carried: for each that is
-    copied. encoder: the name of the one that is used. frames: how many were written.
-    shift: by how many seconds all was moved, so that nothing begins before 0, or the picture there.
+    copied. encoder: the name of the one that is used. warnings: sentences. frames: how many were
+    written. shift: by how many seconds all was moved, so that nothing begins before 0, or the
+    picture there.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Writer:
         name = "matroska" if self._live else container_of(self.target)
         self.dropped: list[str] = []
         self.carried: list[str] = []
+        self.warnings: list[str] = []
         self._keep_partial = keep_partial
         self._segments = segments
         self._whole = False
@@ -179,6 +181,8 @@ class Writer:
             self.encoder = self._segments.encoder
             self._packets = self._segments.packets()
             return self._container.add_stream_from_template(self._segments.stream, opaque=True)
+        encoding, warning = usable(encoding, reader.first, reader.frame_rate)
+        self.warnings += [warning] if warning else []
         video = add_encoder(
             self._container, encoding, reader.codec, reader.first, reader.frame_rate,
             reader.time_base, reader.sample_aspect_ratio,
@@ -392,10 +396,12 @@ def _lost(context: VideoCodecContext, reader: Reader) -> Iterator[str]:
 
 
 def refused(reader: Reader, target: Path, encoding: Encoding) -> list[str]:
-    """A phrase for each thing that a target of that name won't have; OutputError if it can't be."""
+    """A sentence for each thing that a target of that name won't have, and for hardware that won't
+    encode it; OutputError if it can't be."""
     container = "matroska" if str(target) == STDOUT else container_of(target)
     others = (s for s in reader.streams if s.index != reader.video.index)
     left = (s for s in others if s.discard != Discard.all and not _takes(container, s))
+    encoding, warning = usable(encoding, reader.first, reader.frame_rate)
     with av.open(io.BytesIO(), "w", format=container) as trial:
         video = add_encoder(
             trial, encoding, reader.codec, reader.first, reader.frame_rate, reader.time_base,
@@ -403,7 +409,8 @@ def refused(reader: Reader, target: Path, encoding: Encoding) -> list[str]:
         )  # fmt: skip
         lost = [f"{what}: not possible with {video.codec_context.name}"
                 for what in _lost(video.codec_context, reader)]  # fmt: skip
-    return [*lost, *(f"{described(s)}: not possible in {target.suffix}" for s in left)]
+    lost += [f"{described(s)}: not possible in {target.suffix}" for s in left]
+    return [*([warning] if warning else []), *(f"Left out: {what}." for what in lost)]
 
 
 def container_of(target: Path) -> str:

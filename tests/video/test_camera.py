@@ -34,7 +34,7 @@ def plugged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def plug(*pictures: str | InputError) -> None:
         coming = list(pictures)
 
-        def open_next(_: Device, wanted: Wanted) -> Any:
+        def open_next(_: Device, wanted: Wanted, __: None) -> Any:
             one = coming.pop(0) if coming else InputError("The camera is gone.")
             if isinstance(one, InputError):
                 raise one
