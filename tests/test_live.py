@@ -179,8 +179,26 @@ def test_the_window_hears_keys_and_the_mouse(silent_screen: Any) -> None:
         assert list(window.pressed(view)) == ["q"]
 
 
+@pytest.fixture
+def long_example(example: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example ten times over: a busy machine shows few frames of it."""
+    path = tmp_path_factory.mktemp("long") / "long.mkv"
+    with av.open(str(path), "w") as container:
+        for count in range(10):
+            with av.open(str(example)) as source:
+                video = source.streams.video[0]
+                stream = container.streams.video or [container.add_stream_from_template(video)]
+                for packet in source.demux(video):
+                    if packet.pts is not None and packet.dts is not None:
+                        shift = round(4 * count / video.time_base)
+                        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                        packet.stream = stream[0]
+                        container.mux(packet)
+    return path
+
+
 def test_the_keys_record_save_and_quit(
-    example: Path,
+    long_example: Path,
     tmp_path: Path,
     silent_screen: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -198,7 +216,7 @@ def test_the_keys_record_save_and_quit(
         press(silent_screen, *next(coming))
 
     monkeypatch.setattr(preview.Window, "show", and_press)
-    figures = live(str(example), Options(), Outputs())
+    figures = live(str(long_example), Options(), Outputs())
     assert figures.frames == 6
     names = sorted(path.suffix for path in tmp_path.iterdir())
     assert names == [".mp4", ".png"]
