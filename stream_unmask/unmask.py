@@ -21,7 +21,8 @@ _MOUTH = (0.505, 1.633, 0.667)
 _SPECK = 0.04  # area on the lower face below which a piece of the map is a mistake
 _GRAIN = 0.128  # side of what is taken for a speck or a hole in the map
 _LOOSE = 0.3  # of cloth that hangs on what is surely mask: a remnant shows more than a lost pixel
-_STRAP = 0.6  # what is painted for an ear that was taken for a strap looks worse than the strap
+_STRAP = 0.5  # of a strap
+_GAP = 0.16  # beyond which what looks like a strap no longer belongs to the mask: hair lies over it
 _RIM = 0.08  # how far the fabric's blurred edge and its shadow reach beyond the map
 _FEATHER = 0.03  # sigma of the soft edge outside the rim
 _FADE = 0.25  # over which the fill fades out towards the crop's border
@@ -69,11 +70,17 @@ def completed(fabric: Mask, maps: Maps, profile: Profile) -> Mask:
     """The cleaned map (h, w) with what hangs on it: cloth that the segmenter half sees, in shade or
     light, and the straps, if it looks for any."""
     loose = _morphed(cv2.MORPH_OPEN, maps[0] > _LOOSE, profile)
-    straps = maps[1:].max(0, initial=0) > _STRAP
-    either = np.maximum(np.maximum(loose, straps), fabric).astype(np.uint8)
-    _, pieces = cv2.connectedComponents(cv2.dilate(either, np.ones((3, 3), np.uint8)))
-    hanging = np.isin(pieces, np.unique(pieces[fabric > 0]))  # glasses and hair have strands, too
-    return np.asarray(either * hanging, np.float32)
+    body = _hanging(loose, fabric, np.ones((3, 3), np.uint8))
+    straps = (maps[1:].max(0, initial=0) > _STRAP).astype(np.uint8)
+    return _hanging(straps, body, _disc(_GAP / 2, profile))
+
+
+def _hanging(found: NDArray[np.uint8], on: Mask, near: NDArray[np.uint8]) -> Mask:
+    """What is found (h, w), of all that lies near each other only what hangs on a map, and that:
+    glasses and hair have strands, too."""
+    either = np.maximum(found, on.astype(np.uint8))
+    _, pieces = cv2.connectedComponents(cv2.dilate(either, near))
+    return np.asarray(either * np.isin(pieces, np.unique(pieces[on > 0])), np.float32)
 
 
 def widen(fabric: Mask, profile: Profile) -> Mask:

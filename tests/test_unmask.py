@@ -114,7 +114,7 @@ def test_over_mouth(profile: Profile) -> None:
 
 def test_straps_are_repainted_with_the_fabric() -> None:
     fabric, straps = disc(PORTRAIT), box(PORTRAIT, 0.6, 0.5, 1.3, 0.6)
-    sure, unsure = completed(fabric, np.stack([fabric, 0.8 * straps]), PORTRAIT), 0.6 * straps
+    sure, unsure = completed(fabric, np.stack([fabric, 0.8 * straps]), PORTRAIT), 0.45 * straps
     assert np.array_equal(sure, np.maximum(fabric, straps))
     assert sure.dtype == np.float32
     assert np.array_equal(completed(fabric, np.stack([fabric, unsure]), PORTRAIT), fabric)
@@ -123,6 +123,16 @@ def test_straps_are_repainted_with_the_fabric() -> None:
 def test_what_does_not_hang_on_the_fabric_is_no_strap() -> None:
     fabric, glasses = disc(PORTRAIT), box(PORTRAIT, -1.0, -0.1, 1.0, 0.05)
     assert np.array_equal(completed(fabric, np.stack([fabric, glasses]), PORTRAIT), fabric)
+
+
+@pytest.mark.parametrize(("gap", "its"), [(0.1, True), (0.3, False)])
+def test_a_strap_goes_on_beyond_a_lock_of_hair_but_not_far(gap: float, its: bool) -> None:
+    fabric = box(PORTRAIT, -0.6, 0.5, 0.6, 1.6)
+    straps = box(PORTRAIT, 0.6 + gap, 0.5, 1.3, 0.6)
+    found = completed(fabric, np.stack([fabric, straps]), PORTRAIT)
+    assert np.array_equal(found, np.maximum(fabric, straps) if its else fabric)
+    shade = np.stack([np.maximum(fabric, straps), empty(PORTRAIT)])  # cloth ends where it ends
+    assert np.array_equal(completed(fabric, shade, PORTRAIT), fabric)
 
 
 @pytest.mark.parametrize("sure", [0.1, 0.4])
