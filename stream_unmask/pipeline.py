@@ -1,6 +1,5 @@
 """The stream, from frames to frames: find -> restore -> composite."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,7 +27,7 @@ from stream_unmask.models.profile import PROFILES, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.options import Options
 from stream_unmask.report import Clock
-from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask
+from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, Wish
 from stream_unmask.types import Crop, Face, Image, Mask
 from stream_unmask.unmask import Networks, finish, paint, widen
 from stream_unmask.video.frame import (
@@ -209,16 +208,16 @@ def repaint(
     """Each scene with masked faces repainted; faces of several frames share a batch."""
     people: dict[int | None, SteadyFill] = {}
 
-    def asked(scene: Scene) -> tuple[Scene, list[tuple[SteadyFill, float] | None]]:
+    def asked(scene: Scene) -> tuple[Scene, list[tuple[SteadyFill, Wish] | None]]:
         with clock("steady"):
             return scene, [None if crop.mask is None else asks(crop) for crop in scene.crops]
 
-    def asks(crop: Crop) -> tuple[SteadyFill, float]:
+    def asks(crop: Crop) -> tuple[SteadyFill, Wish]:
         person = _known(people, crop.track, SteadyFill) if options.smooth else SteadyFill()
         return person, person.asks(crop)
 
-    def new(ask: tuple[SteadyFill, float] | None) -> bool:
-        return ask is not None and math.isfinite(ask[1])
+    def new(ask: tuple[SteadyFill, Wish] | None) -> bool:
+        return ask is not None and ask[1].new
 
     for waiting in gather(map(asked, scenes), options, lambda item: sum(map(new, item[1]))):
         pairs = [

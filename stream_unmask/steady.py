@@ -8,7 +8,7 @@ down, a hand comes in front or the head turns, only the present counts, at once.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -26,8 +26,9 @@ _SAME = 0.05  # difference in colour, 0..1, at which another frame's word counts
 _PAST, _FILL_PAST = 4.0, 6.0  # frames that the past counts for at most: of maps, and of fills
 _COMING = 0.7  # for each step ahead: a map that fails for a few frames must not outvote this one
 # How alike a still face is, and less than how many px its mesh has moved; how often in a row it is
-# not painted anew, and of how many paintings what is shown then is the mean at the least.
-_STILL, _DRIFTED, _FILL_KEPT, _SETTLED = 0.8, 0.7, 3, 2.0
+# not painted anew, and of how many paintings what is shown then is the mean at the least. What is
+# less alike than the last shows at once.
+_STILL, _DRIFTED, _FILL_KEPT, _SETTLED, _ABRUPT = 0.85, 0.5, 3, 2.0, 0.5
 # How often in a row its maps are kept, and how much of what lies near a mask, in units, must not
 # look so much different.
 _MAPS_KEPT, _FEW, _OTHER, _NEAR_MASK = 2, 0.002, 0.5, (-0.1, 1.94, 1.3)
@@ -147,6 +148,21 @@ class SteadyMask:
         return np.asarray(now.crop.maps + change.transpose(2, 0, 1), np.float32)
 
 
+class Wish(NamedTuple):
+    """What is to be painted of a frame. past: how many frames the past counts for beside it;
+    infinitely many if it need not be painted, as nothing has changed since the last time. steps:
+    frames, this one included, in which what is shown comes to what was painted: where a painting
+    comes after several without it must not show at once, or still faces would pulse."""
+
+    past: float
+    steps: int
+
+    @property
+    def new(self) -> bool:
+        """Whether to paint."""
+        return math.isfinite(self.past)
+
+
 @dataclass(slots=True)
 class SteadyFill:
     """The painted face of one track keeps its looks while the face keeps its own: first it is
@@ -154,15 +170,13 @@ class SteadyFill:
 
     _seen: tuple[Image, Points | None] | None = field(default=None, repr=False)
     _past: Floats | None = field(default=None, repr=False)
+    _shown: Floats | None = field(default=None, repr=False)
     _count: float = 0.0
     _kept: int = 0
+    _left: int = 1  # steps of the wish before
 
-    def asks(self, crop: Crop) -> float:
-        """How many frames the past counts for beside what is painted of the next frame; infinitely
-        many if that need not be painted, as nothing has changed since the last time.
-
-        crop: as it was cut, with the mask over the face.
-        """
+    def asks(self, crop: Crop) -> Wish:
+        """What is wished for the next frame. crop: as it was cut, with the mask over the face."""
         assert crop.mask is not None
         look, same, moved = _halved(crop.image), 0.0, 0.0
         if self._seen is not None:
@@ -172,24 +186,28 @@ class SteadyFill:
             same = float((_likeness(before, look, lit=True) * where).sum() / where.sum())
             same *= math.exp(-((moved / _MOVED) ** 2))
         still = same > _STILL and moved < _DRIFTED and self._count > _SETTLED
+        left = max(self._left - 1, 1)
         if still and self._kept < _FILL_KEPT:
-            self._kept += 1
-            return math.inf
+            self._kept, self._left = self._kept + 1, left
+            return Wish(math.inf, left)
         # What drifts must not lag behind the longer for not having been painted in every frame.
-        past = min(self._count, _FILL_PAST) * same / (1 + self._kept * moved / _DRIFTED)
+        past = min(self._count, _FILL_PAST) * same / (1 + self._kept * (moved / _DRIFTED) ** 2)
+        self._left = max(1 + self._kept, left) if same > _ABRUPT else 1
         self._seen, self._count, self._kept = (look, crop.mesh), 1 + past, 0
-        return past
+        return Wish(past, self._left)
 
-    def __call__(self, painted: Image | None, past: float) -> Image:
+    def __call__(self, painted: Image | None, wish: Wish) -> Image:
         """The painted face (h, w, 3) of the next frame, with those before blended in; None if none
-        was painted. past: what it asked for."""
+        was painted. wish: what it asked for."""
         if painted is not None:
             blended = painted.astype(np.float32)
             if self._past is not None:
-                blended += (self._past - blended) * np.float32(past / (1 + past))
+                blended += (self._past - blended) * np.float32(wish.past / (1 + wish.past))
             self._past = blended
         assert self._past is not None
-        return np.asarray(np.rint(self._past.clip(0, 255)), np.uint8)
+        before = self._past if self._shown is None else self._shown
+        self._shown = before + (self._past - before) / np.float32(wish.steps)
+        return np.asarray(np.rint(self._shown.clip(0, 255)), np.uint8)
 
 
 def _likeness(other: Image, now: Image, lit: bool = False) -> Floats:

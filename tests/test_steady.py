@@ -1,6 +1,5 @@
 """Maps and fills over time: they shake less, and a mask doesn't come and go."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -318,8 +317,8 @@ def shimmer(fills: Sequence[np.ndarray]) -> float:
 
 def filled(steady: SteadyFill, painted: np.ndarray, crop: Crop) -> np.ndarray:
     """What is shown of a crop for which this would be painted."""
-    past = steady.asks(crop)
-    return steady(painted if past < math.inf else None, past)
+    wish = steady.asks(crop)
+    return steady(painted if wish.new else None, wish)
 
 
 def test_the_first_fill_is_taken_as_it_is(profile: Profile) -> None:
@@ -385,19 +384,24 @@ def test_a_still_face_is_painted_anew_every_fourth_frame(profile: Profile) -> No
     """From when what is shown is the mean of three paintings."""
     person = SteadyFill()
     asked = [person.asks(masked(profile, seed)) for seed in range(12)]
-    new = [past < math.inf for past in asked]
+    new = [wish.new for wish in asked]
     assert new == [True] * 3 + [False] * 3 + [True] + [False] * 3 + [True, False]
-    assert asked[0] == 0
-    assert asked[1] < asked[2] < asked[6] < asked[10] < 4
+    assert asked[0].past == 0
+    assert asked[1].past < asked[2].past < asked[6].past < asked[10].past < 4
 
 
-def test_what_is_not_painted_anew_looks_as_before(profile: Profile) -> None:
+def test_a_new_painting_of_a_still_face_comes_in_slowly(profile: Profile) -> None:
+    """In as many steps as there are frames for which it serves, and not in one."""
     person = SteadyFill()
-    for seed in range(4):
-        past = person.asks(masked(profile, seed))
-        before = person(fill(profile, seed) if past < math.inf else None, past)
-    assert math.isinf(person.asks(masked(profile, 5)))
-    assert np.array_equal(person(None, math.inf), before)
+    for _ in range(6):
+        before = filled(person, np.full_like(fill(profile), 100), masked(profile))
+    assert np.array_equal(before, np.full_like(before, 100))
+    other = np.full_like(fill(profile), 180)
+    levels = [float(filled(person, other, masked(profile)).mean()) for _ in range(8)]
+    steps = np.diff([100, *levels])
+    assert steps[:4] == pytest.approx([steps[0]] * 4, abs=1)
+    assert steps.min() > 0
+    assert 115 < levels[3] < levels[7] < 180
 
 
 @pytest.mark.parametrize("light", [0.94, 1.06])
@@ -411,7 +415,7 @@ def test_light_that_changes_slowly_does_not_leave_the_fill_behind(
     seen, new = masked(profile), []
     for step in range(8):
         image = (seen.image * light ** (step / 2)).clip(0, 255).astype(np.uint8)
-        new.append(person.asks(replace(seen, image=image)) < math.inf)
+        new.append(person.asks(replace(seen, image=image)).new)
     assert sum(new) >= 4
 
 
