@@ -19,9 +19,9 @@ _FINER = 4  # a strap is two pixels wide, so it is drawn on finer ones
 
 def worn(
     picture: Array, mesh: Points, polygon: Points, cloth: Array, rng: Generator
-) -> tuple[Array, Mask]:
-    """The picture with straps from a mask's corners outwards, on the skin, and their share of each
-    pixel (h, w).
+) -> tuple[Array, Mask, Mask]:
+    """The picture with straps from a mask's corners outwards, on the skin, their share of each
+    pixel (h, w), and what their shadow leaves of the light there.
 
     polygon: the mask's outline (n, 2). cloth: its colour (3,).
     """
@@ -47,7 +47,7 @@ def worn(
             line = _bow(corner - (sign * 2 * unit, 0), end, rng)
             alpha = np.maximum(alpha, _drawn(line, width, alpha.shape))
             shine = np.maximum(shine, _drawn(line, width * rng.uniform(0.3, 0.7), alpha.shape))
-    return _laid(picture, tone, alpha, shine, unit, rng), alpha
+    return _laid(picture, tone, alpha, shine, unit, rng)
 
 
 _SIDES = ((LEFT_CONTOUR, -1), (RIGHT_CONTOUR, 1))
@@ -103,8 +103,9 @@ def _drawn(line: Points, width: float, shape: tuple[int, ...]) -> Mask:
 
 def _laid(
     picture: Array, tone: Array, alpha: Mask, shine: Mask, unit: float, rng: Generator
-) -> Array:
-    """The picture with straps laid on, in its light, rounder than paper, with their shadow."""
+) -> tuple[Array, Mask, Mask]:
+    """The picture with straps laid on, in its light, rounder than paper, with their shadow; their
+    share and what that leaves of the light (h, w)."""
     grey = cv2.GaussianBlur(picture.mean(2), (0, 0), 8 * unit)
     typical = float((grey * alpha).sum() / max(float(alpha.sum()), 1e-3))
     light = (grey / max(typical, 0.05)).clip(0.3, 1.7) ** rng.uniform(0, 1.2)
@@ -114,7 +115,8 @@ def _laid(
     shift = np.array([[1, 0, x], [0, 1, y]], np.float32)
     soft = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.4, 1.5) * unit)
     shadow = cv2.warpAffine(soft, shift, alpha.shape[::-1])
-    under = picture * (1 - rng.uniform(0, 0.5) * shadow)[..., None]
+    shade = np.asarray(1 - rng.uniform(0, 0.5) * shadow, np.float32)
+    under = picture * shade[..., None]
     cover = alpha[..., None] * np.float32(rng.uniform(0.8, 1))  # some elastic lets skin through
     lit = (tone * light[..., None]).clip(0, 1)
-    return np.asarray(under + (lit - under) * cover, np.float32)
+    return np.asarray(under + (lit - under) * cover, np.float32), alpha, shade

@@ -138,7 +138,8 @@ def wear(
     lit = _lit(mask, unit, rng)
     under, held = face * lit[..., None], np.zeros_like(mask)
     if rng.random() < 0.8:
-        under, held = straps.worn(under, mesh, polygon, _mean(cloth, mask), rng)
+        under, held, shade = straps.worn(under, mesh, polygon, _mean(cloth, mask), rng)
+        lit = lit * shade
     soft = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.3, 0.9 * unit))
     masked = under + (np.clip(cloth, 0, 1) - under) * soft[..., None]
     masked, seen = occluders.in_front(masked, face, mesh, rng)
