@@ -149,23 +149,17 @@ def segment(
     """Each scene with the maps of its crops; faces of several frames share a batch."""
     people: dict[int | None, SteadyMaps] = {}
 
-    def asked(scene: Scene) -> tuple[Scene, list[tuple[SteadyMaps, bool]]]:
-        with clock("steady"):
-            return scene, [asks(crop) for crop in scene.crops]
-
-    def asks(crop: Crop) -> tuple[SteadyMaps, bool]:
+    def ask(crop: Crop) -> tuple[SteadyMaps, bool]:
         person = _known(people, crop.track, lambda: SteadyMaps(networks.profile))
         return person, not options.smooth or person.asks(crop)
 
-    for waiting in gather(map(asked, scenes), options, lambda item: sum(n for _, n in item[1])):
-        pairs = [
-            pair for scene, asking in waiting for pair in zip(scene.crops, asking, strict=True)
-        ]
+    def run(pairs: list[tuple[Crop, tuple[SteadyMaps, bool]]]) -> Iterator[Crop]:
         with clock("segment"):
             found = iter(segmented([crop for crop, (_, new) in pairs if new], networks))
-        maps = iter([person(next(found).maps if new else None) for _, (person, new) in pairs])
-        for scene, _ in waiting:
-            yield replace(scene, crops=tuple(replace(c, maps=next(maps)) for c in scene.crops))
+        for crop, (person, new) in pairs:
+            yield replace(crop, maps=person(next(found).maps if new else None))
+
+    return _in_batches(scenes, options, clock, ask, lambda asked: asked[1], run)
 
 
 def decide(
@@ -208,31 +202,55 @@ def repaint(
     """Each scene with masked faces repainted; faces of several frames share a batch."""
     people: dict[int | None, SteadyFill] = {}
 
-    def asked(scene: Scene) -> tuple[Scene, list[tuple[SteadyFill, Wish] | None]]:
-        with clock("steady"):
-            return scene, [None if crop.mask is None else asks(crop) for crop in scene.crops]
-
-    def asks(crop: Crop) -> tuple[SteadyFill, Wish]:
-        person = _known(people, crop.track, SteadyFill) if options.smooth else SteadyFill()
+    def ask(crop: Crop) -> tuple[SteadyFill, Wish] | None:
+        if crop.mask is None:
+            return None
+        if not options.smooth:
+            return SteadyFill(), Wish(0, 1)
+        person = _known(people, crop.track, SteadyFill)
         return person, person.asks(crop)
 
-    def new(ask: tuple[SteadyFill, Wish] | None) -> bool:
-        return ask is not None and ask[1].new
+    def new(asked: tuple[SteadyFill, Wish] | None) -> bool:
+        return asked is not None and asked[1].new
 
-    for waiting in gather(map(asked, scenes), options, lambda item: sum(map(new, item[1]))):
-        pairs = [
-            pair for scene, asking in waiting for pair in zip(scene.crops, asking, strict=True)
-        ]
+    def run(pairs: list[tuple[Crop, tuple[SteadyFill, Wish] | None]]) -> Iterator[Crop]:
         with clock("repaint"):
-            fresh = iter(painted([crop for crop, ask in pairs if new(ask)], networks))
+            fresh = iter(painted([crop for crop, asked in pairs if new(asked)], networks))
         with clock("steady"):
             fills = [
-                None if ask is None else ask[0](next(fresh) if new(ask) else None, ask[1])
-                for _, ask in pairs
+                None if asked is None else asked[0](next(fresh) if new(asked) else None, asked[1])
+                for _, asked in pairs
             ]
-            rest = map(faded, merged([crop for crop, _ in pairs], fills, networks.profile))
-        for scene, _ in waiting:
-            yield replace(scene, crops=tuple(next(rest) for _ in scene.crops))
+            return map(faded, merged([crop for crop, _ in pairs], fills, networks.profile))
+
+    return _in_batches(scenes, options, clock, ask, new, run)
+
+
+def _in_batches(
+    scenes: Iterable[Scene],
+    options: Options,
+    clock: Clock,
+    ask: Callable[[Crop], T],
+    new: Callable[[T], bool],
+    run: Callable[[list[tuple[Crop, T]]], Iterator[Crop]],
+) -> Iterator[Scene]:
+    """Each scene with what a network makes of its crops; those of several frames share a batch.
+
+    ask(crop): what is wanted of the network. new: whether it has to run for that. run: crops, each
+    with what is wanted, to what they become.
+    """
+
+    def asked(scene: Scene) -> tuple[Scene, list[tuple[Crop, T]]]:
+        with clock("steady"):
+            return scene, [(crop, ask(crop)) for crop in scene.crops]
+
+    def load(item: tuple[Scene, list[tuple[Crop, T]]]) -> int:
+        return sum(new(wanted) for _, wanted in item[1])
+
+    for waiting in gather(map(asked, scenes), options, load):
+        rest = run([pair for _, pairs in waiting for pair in pairs])
+        for scene, pairs in waiting:
+            yield replace(scene, crops=tuple(next(rest) for _ in pairs))
 
 
 def segmented(crops: Sequence[Crop], networks: Networks) -> list[Crop]:

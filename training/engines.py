@@ -1,5 +1,6 @@
 """Weights of an engine, back in the network that it was exported from: to run it, to train on."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import onnx
 import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
+
+from training import fit
 
 
 def run_as(network: nn.Module, path: Path) -> nn.Module:
@@ -21,6 +24,22 @@ def run_as(network: nn.Module, path: Path) -> nn.Module:
             stored[f"{name}.bias"] = part.bias.data
     network.load_state_dict({key: stored[key] for key in network.state_dict()})
     return network.eval()
+
+
+def go_on(
+    network: nn.Module, exported: nn.Module, start: Path | None, given: Callable[[], Tensor]
+) -> None:
+    """Puts in the weights to start from, of a run folder or an engine, if there are any.
+
+    exported: the network as the part of what engines are made of that it is. given(): a batch for
+    it, as `begin_from` needs.
+    """
+    if start is None:
+        return
+    if start.suffix == ".onnx":
+        begin_from(exported, start, given())
+    else:
+        fit.load_best(network, start)
 
 
 def begin_from(network: nn.Module, path: Path, given: Tensor) -> None:

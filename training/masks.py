@@ -4,7 +4,7 @@ Everything works in the aligned frame of a crop (eyes level), on float32 RGB in 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 
 import cv2
@@ -93,6 +93,15 @@ def fill(polygon: Points, size: tuple[int, int]) -> Array:
     big = np.zeros((size[1] * 4, size[0] * 4), np.uint8)
     corners = np.rint(((polygon + 0.5) * 4 - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(big, [corners], 255, shift=4)
+    return cv2.resize(big, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def strokes(lines: Iterable[tuple[Points, float]], size: tuple[int, int]) -> Array:
+    """The area share (h, w) 0..1 of each pixel that lines (n, 2) of some width cover, together."""
+    big = np.zeros((size[1] * 4, size[0] * 4), np.uint8)
+    for line, width in lines:
+        points = np.rint(((line + 0.5) * 4 - 0.5) * 16).astype(np.int32)
+        cv2.polylines(big, [points], False, 255, max(round(4 * width), 1), shift=4)
     return cv2.resize(big, size, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 

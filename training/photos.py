@@ -27,7 +27,7 @@ from stream_unmask.models.profile import PORTRAIT, PROFILES, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.pipeline import pasted, whole_mask
 from stream_unmask.types import Crop, Face, Image, Maps, Mask, Points
-from training import camera, metrics
+from training import camera, masks, metrics
 from training.dataset import Archive, face_finder, shaken
 from training.fit import chw
 from training.masks import Array
@@ -83,14 +83,9 @@ def rasterise(polygons: list[list[list[float]]], shape: tuple[int, ...]) -> NDAr
 
 
 def stroke(straps: list[dict[str, Any]], shape: tuple[int, ...], wider: float = 0) -> Decision:
-    """Pixels (h, w) of which straps cover half, drawn at 4 x. wider: is added to their width."""
-    big = np.zeros((shape[0] * 4, shape[1] * 4), np.uint8)
-    for strap in straps:
-        points = (np.asarray(strap["points"], np.float64) + 0.5) * 4 - 0.5
-        line, width = np.rint(points * 16).astype(np.int32), round(4 * (strap["width"] + wider))
-        cv2.polylines(big, [line], False, 255, max(width, 1), shift=4)
-    covered: Decision = cv2.resize(big, shape[1::-1], interpolation=cv2.INTER_AREA) >= 128
-    return covered
+    """Pixels (h, w) of which straps cover half. wider: is added to their width."""
+    lines = [(np.asarray(strap["points"], np.float64), strap["width"] + wider) for strap in straps]
+    return np.asarray(masks.strokes(lines, (shape[1], shape[0])) > 127.5 / 255)
 
 
 class Photos:

@@ -467,10 +467,7 @@ def main() -> None:
          "whole": Draw(samples(True, 0, 0.0, 1.0), appearance, exact=True)}
     )  # fmt: skip
     network, draw = build(), Draw(train, appearance)
-    if args.start and args.start.suffix == ".onnx":
-        engines.begin_from(network, args.start, stacked(draw, range(64))[0])
-    elif args.start:
-        fit.load_best(network, args.start)
+    engines.go_on(network, network, args.start, lambda: stacked(draw, range(64))[0])
     features = None
     if args.features:
         features = Attributes()

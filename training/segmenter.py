@@ -215,11 +215,11 @@ def main() -> None:
     photos = RealPhotos.load(args.data, args.photos) if args.photos else None
     network = build(profile)
     draw = Draw(samples(False, args.seed), photos, args.real)
-    if args.start and args.start.suffix == ".onnx":
-        given = np.stack([draw(index)[0] for index in range(32)])
-        engines.begin_from(Exported(network, profile), args.start, torch.from_numpy(given))
-    elif args.start:
-        fit.load_best(network, args.start)
+
+    def given() -> Tensor:
+        return torch.from_numpy(np.stack([draw(index)[0] for index in range(32)]))
+
+    engines.go_on(network, Exported(network, profile), args.start, given)
     config = Config(args.out, args.seed, args.minutes, args.batch, args.rate)
     validate = validator(samples(True, 0), Photos.own(args.data, profile))
     print(fit.fit(network, draw, Loss(profile), validate, config))

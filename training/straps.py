@@ -14,7 +14,6 @@ from training.masks import LEFT_CONTOUR, RIGHT_CONTOUR, Array
 # How often the corners of a mask are held by what: a side may be out of sight, a loop may be one
 # cord or two, a band goes over or under the ear to the back of the head.
 _SIDE, _CORNER, _BAND, _BROAD = 0.92, 0.92, 0.2, 0.15
-_FINER = 4  # a strap is two pixels wide, so it is drawn on finer ones
 
 
 def worn(
@@ -32,6 +31,7 @@ def worn(
     nose = mesh[4][0]
     reach = {sign: abs(mesh[line[1]][0] - nose) for line, sign in _SIDES}
     alpha, shine = (np.zeros(picture.shape[:2], np.float32) for _ in range(2))
+    size = (picture.shape[1], picture.shape[0])
     for contour, sign in _SIDES:
         if rng.random() > _SIDE:
             continue
@@ -45,8 +45,9 @@ def worn(
             out = rng.uniform(2, 12) if band else rng.uniform(-1, 7)
             end = end + (sign * unit * out * np.clip(near, 0.1, 1.6) ** 1.5, 0)
             line = _bow(corner - (sign * 2 * unit, 0), end, rng)
-            alpha = np.maximum(alpha, _drawn(line, width, alpha.shape))
-            shine = np.maximum(shine, _drawn(line, width * rng.uniform(0.3, 0.7), alpha.shape))
+            inner = width * rng.uniform(0.3, 0.7)
+            alpha = np.maximum(alpha, masks.strokes([(line, width)], size))
+            shine = np.maximum(shine, masks.strokes([(line, inner)], size))
     return _laid(picture, tone, alpha, shine, unit, rng)
 
 
@@ -91,14 +92,6 @@ def _bow(start: Points, end: Points, rng: Generator) -> Points:
     t = np.linspace(0, 1, 9)[:, None]
     across = np.array([start[1] - end[1], end[0] - start[0]])
     return np.asarray(start + t * (end - start) + 4 * t * (1 - t) * rng.normal(0, 0.05) * across)
-
-
-def _drawn(line: Points, width: float, shape: tuple[int, ...]) -> Mask:
-    """How much of each pixel (h, w) a line of some width covers."""
-    big = np.zeros((shape[0] * _FINER, shape[1] * _FINER), np.uint8)
-    at = np.rint(((line + 0.5) * _FINER - 0.5) * 16).astype(np.int32)
-    cv2.polylines(big, [at], False, 255, max(round(width * _FINER), 1), cv2.LINE_8, 4)
-    return cv2.resize(big, shape[1::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
 
 
 def _laid(
