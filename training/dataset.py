@@ -30,6 +30,7 @@ from training.masks import Array
 from training.synthesis import PlacementError, Template, Trio
 
 Framing = Callable[[Points, Generator], Points]
+_WORN_PASSES = 4
 FACE_SETS = ("lfw_deepfunneled", "utkface_200x200", "celeba_89x109")
 
 
@@ -105,10 +106,17 @@ class FaceSet:
         """The crop of a face whose anchors (2, 2) land where told."""
         return self.cropped(index, eyes, size)[0]
 
-    def cropped(self, index: int, eyes: Points, size: tuple[int, int]) -> tuple[Crop, Mask]:
-        """The same, and where its picture is (h, w), 1, and not its repeated border, 0."""
-        image = self.archive.read(self.names[index])
-        crop = cut(image, self.face(index), eyes, size)
+    def cropped(
+        self, index: int, eyes: Points, size: tuple[int, int], masked: bool = False
+    ) -> tuple[Crop, Mask]:
+        """The same, and where its picture is (h, w), 1, and not its repeated border, 0.
+
+        masked: as the face will be held that wears a mask: closer, by its smaller mesh.
+        """
+        image, face = self.archive.read(self.names[index]), self.face(index)
+        if masked:
+            face = replace(face, anchors=anchors(self.worn[index]))
+        crop = cut(image, face, eyes, size)
         whole = np.ones(image.shape[:2], np.float32)
         return crop, cv2.warpAffine(whole, crop.to_frame, size, flags=cv2.WARP_INVERSE_MAP)
 
@@ -245,7 +253,11 @@ def index(archive: Archive, detector: Detector, landmarker: Landmarker) -> dict[
 
 
 def meshes_with_masks(faces: FaceSet, landmarker: Landmarker) -> NDArray[np.float32]:
-    """The meshes (n, 468, 2) that the landmarker places on faces that were given a mask."""
+    """The meshes (n, 468, 2) that the landmarker places on faces that were given a mask.
+
+    As in use, where each is looked for around the one before: a mesh that a mask makes small is
+    then looked for too closely, and shrinks again. After four times it hardly changes.
+    """
     samples = Samples([faces], [1.0], PORTRAIT, [], 0, paper=0, bare=0)
     worn = np.empty_like(faces.meshes)
     for index in range(len(worn)):
@@ -254,7 +266,9 @@ def meshes_with_masks(faces: FaceSet, landmarker: Landmarker) -> NDArray[np.floa
         assert trio is not None
         assert crop.mesh is not None
         picture = np.rint(trio.masked.clip(0, 1) * 255).astype(np.uint8)
-        (face,) = landmarker.place(picture, (replace(faces.face(index), mesh=crop.mesh),))
+        face = replace(faces.face(index), mesh=crop.mesh)
+        for _ in range(_WORN_PASSES):
+            (face,) = landmarker.place(picture, (face,))
         assert face.mesh is not None
         worn[index] = apply(crop.to_frame, face.mesh)
     return worn

@@ -84,8 +84,18 @@ def outline(mesh: Points, rng: Generator) -> Points:
     tip = rng.uniform(-0.02, 0.16) * face if kind != "drape" else rng.uniform(0.2, 1.1) * face
     # Ring order: left edge (bottom up), nose, right edge (top down), then the chin closes it.
     ring = np.array([*points, chin + (rng.normal(0, 0.02) * face, tip)], np.float32)
+    if rng.random() < 0.85:
+        ring = _bulged(ring, mesh[4], face, rng.uniform(0, 0.25) * face)
     ring += rng.normal(0, 0.008 * face, ring.shape)
     return smooth(ring.astype(np.float32), int(rng.integers(1, 4)))
+
+
+def _bulged(ring: Points, nose: Points, face: float, by: float) -> Points:
+    """An outline (n, 2) that below the nose stands off the face by so much, as stiff or thick cloth
+    does: to a camera it reaches beyond cheeks, jaw and chin."""
+    away = ring - nose
+    lower = (away[:, 1:] / (0.3 * face)).clip(0, 1)
+    return ring + lower * by * away / np.hypot(*away.T)[:, None]
 
 
 def fill(polygon: Points, size: tuple[int, int]) -> Array:
