@@ -6,10 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from stream_unmask.faces.geometry import apply, invert
 from stream_unmask.faces.landmarks import anchors
 from stream_unmask.models.profile import PAPER, PORTRAIT, Profile
 from training import synthesis
-from training.dataset import Archive, FaceSet, Framing, Samples, exact, mirrored, nudged, shaken
+from training.dataset import (
+    Archive,
+    FaceSet,
+    Framing,
+    Samples,
+    exact,
+    face_finder,
+    mirrored,
+    nudged,
+    shaken,
+)
 
 
 def samples(faces: FaceSet, profile: Profile = PORTRAIT, seed: int = 3, **shares: float) -> Samples:
@@ -53,6 +64,33 @@ def test_a_crop_holds_the_face_by_its_anchors(faces: FaceSet, profile: Profile) 
     assert crop.image.shape == (profile.height, profile.width, 3)
     assert crop.mesh is not None
     assert np.abs(anchors(crop.mesh) - profile.eyes).max() < 0.02
+
+
+def test_a_masked_face_is_held_by_its_smaller_mesh(faces: FaceSet) -> None:
+    crop, _ = faces.cropped(0, PORTRAIT.eyes, PORTRAIT.size, masked=True)
+    assert crop.mesh is not None
+    held = apply(invert(crop.to_frame), anchors(faces.worn[0]))
+    assert np.abs(held - PORTRAIT.eyes).max() < 0.02
+    # What it holds is still the true mesh.
+    assert np.abs(apply(crop.to_frame, crop.mesh) - faces.meshes[0]).max() < 0.02
+
+
+def test_a_masks_mesh_is_that_of_being_placed_again_and_again(faces: FaceSet) -> None:
+    """It hardly changes any more, and is not what the first placing gives."""
+    _, landmarker = face_finder()
+    crop = faces.crop(0, PORTRAIT.eyes, PORTRAIT.size)
+    trio = Samples([faces], [1.0], PORTRAIT, [], 0, paper=0, bare=0).dress(
+        crop, np.random.default_rng(0)
+    )
+    assert trio is not None
+    picture = np.rint(trio.masked.clip(0, 1) * 255).astype(np.uint8)
+    mesh = apply(invert(crop.to_frame), faces.worn[0])
+    (again,) = landmarker.place(picture, (replace(faces.face(0), mesh=mesh),))
+    (once,) = landmarker.place(picture, (replace(faces.face(0), mesh=crop.mesh),))
+    assert again.mesh is not None
+    assert once.mesh is not None
+    settled, first = (np.linalg.norm(m - mesh, axis=1).mean() for m in (again.mesh, once.mesh))
+    assert settled < 0.25 * first
 
 
 def test_where_the_picture_ended_is_known(faces: FaceSet) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from stream_unmask.faces.crop import cut
 from stream_unmask.models.profile import Profile
-from training import synthesis
+from training import masks, synthesis
 from training.dataset import face_finder, main_face
 from training.masks import PAPER_COLOURS
 from training.synthesis import PlacementError, Template, Trio
@@ -98,6 +98,18 @@ def test_wide_masks_cover_mouth_and_chin_and_differ(
     assert np.mean([trio.mask[y, x] > 0.5 for trio in trios]) > 0.6  # hands may be in front
     assert np.std([trio.mask.mean() for trio in trios]) > 0.02
     assert np.std([trio.masked[trio.mask > 0.9].mean() for trio in trios]) > 0.08
+
+
+def test_most_wide_masks_stand_off_the_jaw(aligned: tuple[np.ndarray, np.ndarray]) -> None:
+    """As on photographs, where their edge lies a fifth of the eyes' distance beyond it and more."""
+    _, mesh = aligned
+    chin, face = mesh[152], float(np.hypot(*(mesh[152] - mesh[168])))
+    outlines = [masks.outline(mesh, np.random.default_rng(seed)) for seed in range(60)]
+    below = [(outline[:, 1].max() - chin[1]) / face for outline in outlines]
+    assert 0.12 < np.median(below) < 0.35
+    ring = np.float32([mesh[234], mesh[454], chin])
+    bulged = masks._bulged(ring, mesh[4], face, 10.0)
+    assert np.hypot(*(bulged - ring).T) == pytest.approx([0, 0, 10], abs=2)
 
 
 def test_straps_are_drawn_where_they_are_said_to_be(
