@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,11 @@ from stream_unmask.video.image import SUFFIXES, open_picture, save_picture, writ
 from stream_unmask.video.reader import Reader
 from stream_unmask.video.segments import Segments
 from stream_unmask.video.target import claim
-from stream_unmask.video.writer import Writer
+from stream_unmask.video.writer import STDOUT, Writer
 
-_AHEAD = 8  # frames that decoding may run ahead, and encoding behind
+# Frames that decoding and finding may run ahead, each, and encoding behind; with a latency, where
+# what is ahead only gets older, no more than lets them work at the same time.
+_AHEAD, _AHEAD_SOON = 8, 1
 
 Progress = Callable[[float, float | None], None]
 
@@ -142,7 +144,7 @@ def unmask_picture(
         decoder=Path(source).suffix[1:].lower(), encoder=Path(target).suffix[1:].lower(),
         frames=1, edited_frames=int(any(result.worn)), faces=len(result.faces),
         masked_faces=result.masked, seconds=sum(clock.seconds.values()), stages=clock.seconds,
-        tracks=tracks, dropped=dropped,
+        stage_ms=clock.quantiles(), tracks=tracks, dropped=dropped,
     )  # fmt: skip
 
 
@@ -236,7 +238,8 @@ def unmask_video(
         source=reader.source, target=str(target), profile=options.profile, backend=parts.backend,
         decoder=reader.decoder.name, encoder=writer.encoder, frames=writer.frames,
         edited_frames=run.edited, faces=run.faces, masked_faces=run.masked,
-        seconds=time.perf_counter() - begin, stages=run.clock.seconds, tracks=run.tracks,
+        seconds=time.perf_counter() - begin, stages=run.clock.seconds,
+        stage_ms=run.clock.quantiles(), tracks=run.tracks,
         carried=tuple(writer.carried), dropped=tuple(writer.dropped),
         warnings=(*reader.warnings, *writer.warnings), damaged=reader.damaged,
     )  # fmt: skip
@@ -258,16 +261,17 @@ def flow(
     from then on.
     """
     total = None if reader.duration is None else float(reader.duration)
+    ahead = _AHEAD if options.latency is None else _AHEAD_SOON
     with ExitStack() as stack:
-        frames = stack.enter_context(prefetch(run.clock.each("decode", reader), _AHEAD))
+        frames = stack.enter_context(prefetch(run.clock.each("decode", reader), ahead))
 
         def encode(frame: Frame) -> None:
             with run.clock("encode"):
                 writer.write(frame)
 
-        write = stack.enter_context(background(encode, _AHEAD))
+        write = stack.enter_context(background(encode, ahead))
         scenes = found(frames, parts, options, run.clock)
-        scenes = stack.enter_context(prefetch(scenes, _AHEAD))
+        scenes = stack.enter_context(prefetch(scenes, ahead))
         for composed in finished(scenes, parts, options, run.clock):
             time = composed.frame.seconds or Fraction(0)
             if since is None or time >= since:
@@ -297,8 +301,11 @@ def open_writer(
     segments: Segments | None = None,
 ) -> Writer:
     """The opened output for what the reader reads; OutputError if it can't be written."""
+    encoding = options.encoding
+    if options.latency is not None and str(target) == STDOUT:  # a file is read when it is whole
+        encoding = replace(encoding, undelayed=True)
     return Writer(
-        target, reader, encoding=options.encoding, overwrite=options.overwrite,
+        target, reader, encoding=encoding, overwrite=options.overwrite,
         keep_partial=options.keep_partial, metadata={"comment": mark()}, carry=carry,
         segments=segments,
     )  # fmt: skip

@@ -18,6 +18,7 @@ from stream_unmask.options import Options, undelayed
 from stream_unmask.pipeline import Composed, open_parts, unmask_frames
 from stream_unmask.prefetch import background, newest
 from stream_unmask.preview import KEYS, View, Window, open_window
+from stream_unmask.report import quantile
 from stream_unmask.types import Image
 from stream_unmask.video.camera import Camera, Wanted
 from stream_unmask.video.encoder import Encoding
@@ -89,12 +90,7 @@ class Figures:
 
     def latency(self, share: float) -> int:
         """Milliseconds that a share of the frames, 0..1, came within."""
-        total = 0
-        for milliseconds in sorted(self.late):
-            total += self.late[milliseconds]
-            if total >= share * self.frames:
-                return milliseconds
-        return 0
+        return quantile(self.late, share)
 
 
 class Recorder:

@@ -11,6 +11,18 @@ from stream_unmask.video.encoder import Encoding
 from stream_unmask.video.source import Limits
 
 DEVICES = ("auto", "cpu", "gpu")
+_BACK = 6  # times `every` frames in which a face may turn up before it is found
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """How many frames wait for later ones. back: for faces to be found. ahead: for what is seen in
+    those to have a say. window: gather for a batch, before the segmenter and before the inpainter.
+    """
+
+    back: int
+    ahead: int
+    window: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +31,18 @@ class Options:
 
     profile: the set of networks, "portrait" or "paper". backend: "auto", "tensorrt", "openvino"
     or "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady crops, maps and fills over
-    time. look_ahead: frames to come that have a say in that; 0 for live use. batch: faces to gather
-    before the networks run. window: frames that may wait for that, which bounds the delay. every:
-    frames from one face detection to the next; with `smooth` and `look_ahead`, up to six times as
-    many while nothing is new, and as many wait for faces to be found later. encoding: how the video
-    is encoded. limits: how much an input may ask for. start, end: seconds of the input between
-    which to work. hwaccel: hardware to decode with, by FFmpeg's name, or "auto"; None is software.
-    rate: pictures a second of an input that is a sequence of pictures. label: draw a
-    visible mark on frames with an invented face. overwrite: replace what has the output's name.
-    keep_partial: what was done before an error stays, playable, under NAME.part.EXT. resume: leave
-    finished outputs alone, and work in segments that are kept under NAME.part, for a later run to
-    go on from.
+    time. look_ahead: frames to come that have a say in that; 0 for live use. batch: faces in one
+    call of a network, at most (an engine may take fewer), for which frames gather. window: how many
+    may. every: frames from one face detection to the next; with `smooth` and `look_ahead`, up to
+    six times as many while nothing is new, and as many wait for faces to be found later. latency:
+    frames that one may wait for, in all: with 5, it is finished before the sixth after it is
+    needed; None for what `look_ahead`, `window` and `every` come to. encoding: how the video is
+    encoded. limits: how much an input may ask for. start, end: seconds of the input between which
+    to work. hwaccel: hardware to decode with, by FFmpeg's name, or "auto"; None is software. rate:
+    pictures a second of an input that is a sequence of pictures. label: draw a visible mark on
+    frames with an invented face. overwrite: replace what has the output's name. keep_partial: what
+    was done before an error stays, playable, under NAME.part.EXT. resume: leave finished outputs
+    alone, and work in segments that are kept under NAME.part, for a later run to go on from.
     """
 
     profile: str = PORTRAIT.name
@@ -40,6 +53,7 @@ class Options:
     batch: int = 8
     window: int = 16
     every: int = 5
+    latency: int | None = None
     encoding: Encoding = field(default_factory=Encoding)
     limits: Limits = field(default_factory=Limits)
     start: float | None = None
@@ -55,6 +69,8 @@ class Options:
         for name in ("batch", "window", "every"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.latency is not None and self.latency < 0:
+            raise OptionError(f"latency must be 0 frames or more, not {self.latency}.")
         if not 0 <= self.look_ahead <= 100:
             raise OptionError(f"look_ahead must lie between 0 and 100, not {self.look_ahead}.")
         if self.profile not in PROFILES:
@@ -76,10 +92,21 @@ class Options:
         if quality is not None and self.encoding.lossless:
             raise OptionError("quality has no meaning where nothing is lost.")
 
+    @property
+    def waits(self) -> Waits:
+        """What waits; of a latency, `ahead` has its part first, then the others half each."""
+        ahead = self.look_ahead if self.smooth else 0
+        back = _BACK * self.every - 1 if ahead else 0
+        if self.latency is None:
+            return Waits(back, ahead, self.window)
+        ahead = min(ahead, self.latency)
+        back = min(back, (self.latency - ahead) // 2)
+        return Waits(back, ahead, min(self.window, 1 + (self.latency - ahead - back) // 2))
+
 
 def undelayed(options: Options) -> Options:
     """The same for live use: no frame waits for others."""
-    return replace(options, look_ahead=0, window=1, batch=1)
+    return replace(options, latency=0)
 
 
 def seconds(text: str) -> float:

@@ -43,8 +43,8 @@ T = TypeVar("T")
 Seen = tuple[Frame, Image, tuple[Face, ...]]
 
 # Times as long it takes at the most to the next detection, while nothing is new of those in sight,
-# and while nobody is; in live use who turns up waits as long.
-_RARELY, _RARELY_LIVE = (3, 6), (2, 1)
+# and while nobody is: where who turns up is only seen then, and where frames wait to have it back.
+_IN_SIGHT, _ALONE = (2, 3), (1, 6)
 _FADE = (0.6, 0.75)  # how far a head is turned when its fill begins to fade out, and has done
 _SPARED_EDGE = 0.03  # sigma of the soft edge around eyes that stay, in units
 _UNSEEN = np.zeros((0, 0, 3), np.uint8)
@@ -94,6 +94,7 @@ def open_parts(options: Options) -> Iterator[Parts]:
 
         def engine(spec: EngineSpec) -> Engine:
             opened = open_engine(spec, options.backend, options.device)
+            opened.batch = min(opened.batch, options.batch)
             stack.callback(opened.close)
             return opened
 
@@ -113,14 +114,16 @@ def appearance(profile: Profile) -> Appearance | None:
 
 def find(frames: Iterable[Frame], parts: Parts, options: Options) -> Iterator[Scene]:
     """Each frame with the crops of its faces, followed from frame to frame and held steady."""
-    waits = options.smooth and options.look_ahead > 0
-    times = _RARELY if waits else _RARELY_LIVE if options.smooth else (1, 1)
-    rarely, alone = (options.every * most for most in times)
-    tracker = Tracker(parts.detector, parts.landmarker, options.every, rarely, alone)
+    back, every = options.waits.back, options.every
+    rarely, alone = (
+        max(least * every, min(most * every, back + 1)) if options.smooth else every
+        for least, most in (_IN_SIGHT, _ALONE)
+    )
+    tracker = Tracker(parts.detector, parts.landmarker, every, rarely, alone)
     profile = parts.networks.profile
     seen: Iterable[Seen] = (_seen(frame, tracker) for frame in frames)
-    if waits:
-        seen = looked_back(seen, parts.landmarker, alone - 1, lambda f: to_rgb(f.picture))
+    if back:
+        seen = looked_back(seen, parts.landmarker, back, lambda f: to_rgb(f.picture))
     for frame, image, faces in steadied(seen) if options.smooth else seen:
         yield Scene(frame, tuple(cut(image, f, profile.eyes, profile.size) for f in faces))
 
@@ -153,11 +156,15 @@ def segment(
         person = _known(people, crop.track, lambda: SteadyMaps(networks.profile))
         return person, not options.smooth or person.asks(crop)
 
-    def run(pairs: list[tuple[Crop, tuple[SteadyMaps, bool]]]) -> Iterator[Crop]:
-        with clock("segment"):
+    def run(
+        frames: list[Frame], pairs: list[tuple[Crop, tuple[SteadyMaps, bool]]]
+    ) -> Iterator[Crop]:
+        with clock("segment", *frames):
             found = iter(segmented([crop for crop, (_, new) in pairs if new], networks))
-        for crop, (person, new) in pairs:
-            yield replace(crop, maps=person(next(found).maps if new else None))
+        return (
+            replace(crop, maps=person(next(found).maps if new else None))
+            for crop, (person, new) in pairs
+        )
 
     return _in_batches(scenes, options, clock, ask, lambda asked: asked[1], run)
 
@@ -168,11 +175,11 @@ def decide(
     """Each scene with the masks of those who wear one, by what is seen in the next ones, too."""
     people: dict[int | None, SteadyMask] = {}
     waiting: deque[tuple[Scene, list[Glance]]] = deque()
-    ahead = options.look_ahead if options.smooth else 0
+    ahead = options.waits.ahead
 
     def first() -> Scene:
-        with clock("steady"):
-            scene, glances = waiting.popleft()
+        scene, glances = waiting.popleft()
+        with clock("steady", scene.frame):
             crops = []
             for glance in glances:
                 track = glance.crop.track
@@ -182,7 +189,7 @@ def decide(
             return replace(scene, crops=tuple(crops))
 
     for scene in scenes:
-        with clock("steady"):
+        with clock("steady", scene.frame):
             waiting.append((scene, [Glance.at(crop, profile) for crop in scene.crops]))
         if len(waiting) > ahead:
             yield first()
@@ -213,10 +220,12 @@ def repaint(
     def new(asked: tuple[SteadyFill, Wish] | None) -> bool:
         return asked is not None and asked[1].new
 
-    def run(pairs: list[tuple[Crop, tuple[SteadyFill, Wish] | None]]) -> Iterator[Crop]:
-        with clock("repaint"):
+    def run(
+        frames: list[Frame], pairs: list[tuple[Crop, tuple[SteadyFill, Wish] | None]]
+    ) -> Iterator[Crop]:
+        with clock("repaint", *frames):
             fresh = iter(painted([crop for crop, asked in pairs if new(asked)], networks))
-        with clock("steady"):
+        with clock("steady", *frames):
             fills = [
                 None if asked is None else asked[0](next(fresh) if new(asked) else None, asked[1])
                 for _, asked in pairs
@@ -232,23 +241,24 @@ def _in_batches(
     clock: Clock,
     ask: Callable[[Crop], T],
     new: Callable[[T], bool],
-    run: Callable[[list[tuple[Crop, T]]], Iterator[Crop]],
+    run: Callable[[list[Frame], list[tuple[Crop, T]]], Iterator[Crop]],
 ) -> Iterator[Scene]:
     """Each scene with what a network makes of its crops; those of several frames share a batch.
 
-    ask(crop): what is wanted of the network. new: whether it has to run for that. run: crops, each
-    with what is wanted, to what they become.
+    ask(crop): what is wanted of the network. new: whether it has to run for that. run: frames and
+    their crops, each with what is wanted, to what the crops become.
     """
 
     def asked(scene: Scene) -> tuple[Scene, list[tuple[Crop, T]]]:
-        with clock("steady"):
+        with clock("steady", scene.frame):
             return scene, [(crop, ask(crop)) for crop in scene.crops]
 
     def load(item: tuple[Scene, list[tuple[Crop, T]]]) -> int:
         return sum(new(wanted) for _, wanted in item[1])
 
     for waiting in gather(map(asked, scenes), options, load):
-        rest = run([pair for _, pairs in waiting for pair in pairs])
+        frames = [scene.frame for scene, _ in waiting]
+        rest = run(frames, [pair for _, pairs in waiting for pair in pairs])
         for scene, pairs in waiting:
             yield replace(scene, crops=tuple(next(rest) for _ in pairs))
 
@@ -321,9 +331,10 @@ def gather(frames: Iterable[T], options: Options, load: Callable[[T], int]) -> I
     load(frame): how many faces of it a network is to run on.
     """
     waiting: list[T] = []
+    window = options.waits.window
     for frame in frames:
         waiting.append(frame)
-        if sum(map(load, waiting)) >= options.batch or len(waiting) >= options.window:
+        if sum(map(load, waiting)) >= options.batch or len(waiting) >= window:
             yield waiting
             waiting = []
     if waiting:
@@ -333,12 +344,13 @@ def gather(frames: Iterable[T], options: Options, load: Callable[[T], int]) -> I
 def composite(scenes: Iterable[Scene], label: bool, clock: Clock) -> Iterator[Composed]:
     """Each scene's frame with its repainted faces pasted back; without any, the frame itself."""
     for scene in scenes:
-        with clock("composite"):
+        with clock("composite", scene.frame):
             shape = upright_shape(scene.frame)
             patches = pasted(scene.crops, shape)
             labels = (label_patch(shape),) if label and patches else ()
             picture = with_patches(scene.frame.picture, (*patches, *labels))
             frame = replace(scene.frame, picture=picture)
+        clock.done(scene.frame)
         yield Composed(frame, scene, patches)
 
 

@@ -15,6 +15,7 @@ from stream_unmask import (
     Options,
     OutputError,
     Report,
+    api,
     unmask_image,
     unmask_video,
 )
@@ -205,6 +206,25 @@ def test_the_default_profile() -> None:
     assert Options().profile == PORTRAIT.name
 
 
+@pytest.mark.parametrize(
+    ("target", "latency", "undelayed"),
+    [("-", 0, True), ("-", 9, True), ("-", None, False), ("out.mp4", 0, False)],
+)
+def test_who_reads_along_gets_each_picture_at_once(
+    bare_clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    target: str,
+    latency: int | None,
+    undelayed: bool,
+) -> None:
+    opened: list[Encoding] = []
+    monkeypatch.setattr(api, "Writer", lambda *_, encoding, **__: opened.append(encoding))
+    options = Options(latency=latency, encoding=Encoding(quality=30))
+    with api.open_reader(bare_clip, options) as reader:
+        api.open_writer(target, reader, options)
+    assert opened == [Encoding(quality=30, undelayed=undelayed)]
+
+
 def test_looking_ahead_may_be_left() -> None:
     assert [Options(look_ahead=frames).look_ahead for frames in (0, 100)] == [0, 100]
 
@@ -216,7 +236,7 @@ def test_looking_ahead_may_be_left() -> None:
         {"start": -1.0}, {"start": float("nan")}, {"end": 0.0}, {"end": float("inf")},
         {"encoding": Encoding(quality=64)}, {"encoding": Encoding(quality=9, lossless=True)},
         {"rate": 0.0}, {"start": 2.0, "end": 2.0}, {"device": "tpu"}, {"profile": "cartoon"},
-        {"profile": ""},
+        {"profile": ""}, {"latency": -1},
     ],
     ids=str,
 )  # fmt: skip

@@ -43,7 +43,7 @@ MAY_IMPORT = {
     # from a camera to a window, at once
     "live": {
         *("preview", "pipeline", "prefetch", "label", "video"),
-        *("options", "types", "errors"),
+        *("options", "report", "types", "errors"),
     },
     "provenance": {"label", "video", "errors"},  # what a file says of itself, signed or not
     "resume": {"api", "pipeline", "video", "options", "report", "errors"},  # long ones, in segments

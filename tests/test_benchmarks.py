@@ -59,6 +59,9 @@ def test_the_command_writes_figures_and_a_chart(tmp_path: Path) -> None:
     assert clip["masked_faces"] == 1
     assert set(clip["fps"]) == {"product", "copy", "unsteady"}
     assert all(fps > 0 for fps in clip["fps"].values())
+    for stage, mean in clip["ms"].items():
+        spread = clip["ms_quantiles"][stage]
+        assert 0 <= spread["p50"] <= spread["p95"] <= 1.01 * 9 * mean  # as no frame takes more
     assert clip["ratio"]["copy"] == pytest.approx(clip["fps"]["product"] / clip["fps"]["copy"])
     assert found["start"]["warm"] > 0
     assert (tmp_path / "fps.png").read_bytes().startswith(b"\x89PNG")

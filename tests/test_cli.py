@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 
-from stream_unmask import Options, unmask_image
+from stream_unmask import Options, Report, unmask_image
 from stream_unmask.cli import main
 from stream_unmask.cli.unmask import unmask
 from stream_unmask.label import mark
@@ -251,6 +251,8 @@ def test_extra_outputs_of_a_picture_are_checked_before_the_work(command: Command
         (["--profile", "cartoon"], "no profile 'cartoon'; choose from portrait, paper"),
         (["--backend", "tensorflow"], "no backend 'tensorflow'"),
         (["--device", "tpu"], "no device 'tpu'"),
+        (["--batch", "0"], "batch must be at least 1, not 0."),
+        (["--latency=-1"], "latency must be 0 frames or more, not -1."),
         (["--look-ahead", "101"], "look_ahead must lie between 0 and 100, not 101"),
         (["--quality", "99"], "between 0 and 63"),
         (["--start=-1"], "'-1' is no time"),
@@ -323,10 +325,25 @@ def test_info_says_what_to_install(command: Command, monkeypatch: pytest.MonkeyP
         assert (hint in out) == hidden
 
 
+def test_batch_and_latency_are_passed_on(
+    command: Command, bare_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[Options] = []
+
+    def run(_: object, options: Options, **__: object) -> list[Report]:
+        chosen.append(options)
+        return []
+
+    monkeypatch.setattr("stream_unmask.cli.unmask.run", run)
+    command(bare_clip, "-o", tmp_path / "out.mp4", "--batch", 3, "--latency", 7)
+    assert chosen == [Options(batch=3, latency=7)]
+
+
 def test_what_is_not_chosen_is_as_in_python() -> None:
     given = inspect.signature(unmask).parameters
     shared = [field for field in fields(Options) if field.name in given]
-    assert {"look_ahead", "smooth", "profile"} <= {field.name for field in shared}
+    names = {field.name for field in shared}
+    assert {"look_ahead", "batch", "latency", "smooth", "profile"} <= names
     assert all(given[field.name].default == field.default for field in shared)
 
 

@@ -1,15 +1,21 @@
 """The stream with networks that are plain functions: blue is mask, and grey is what is painted."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from threading import Semaphore
+from types import SimpleNamespace
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from stream_unmask import steady
+from stream_unmask import pipeline, steady
+from stream_unmask.api import Run, flow
+from stream_unmask.backends import EngineSpec
 from stream_unmask.backends.function import FunctionEngine
 from stream_unmask.faces.geometry import apply
 from stream_unmask.faces.landmarks import FACE_LANDMARK, Landmarker, anchors
@@ -228,6 +234,81 @@ def test_the_delay_is_bounded(
     assert back + ahead <= waits[0]
     assert max(waits) < back + 2 * window + ahead
     assert waits[-1] == 0
+
+
+@pytest.mark.parametrize("heads", [(), (LEFT,)], ids=["nobody", "one"])
+@pytest.mark.parametrize("smooth", [True, False])
+@pytest.mark.parametrize("latency", [0, 3, 13])
+def test_a_latency_bounds_all_that_waits(
+    fakes_of: Make, heads: tuple[tuple[int, int], ...], smooth: bool, latency: int
+) -> None:
+    """And is made use of, though two windows that begin with the same frame wait as one."""
+    frames = [picture(index, (LEFT,) if index % 9 < 6 else ()) for index in range(20)]
+    options = Options(batch=100, latency=latency, smooth=smooth)
+    delayed, waits = delays(frames, fakes_of(*heads), options), options.waits
+    assert len(delayed) == 20
+    assert waits.back + waits.ahead + waits.window - 1 <= max(delayed) <= latency
+
+
+@pytest.mark.parametrize("heads", [(), (LEFT,)], ids=["nobody", "one"])
+@pytest.mark.parametrize("latency", [0, 2, 9])
+def test_threads_hold_no_frame_back(
+    fakes_of: Make, heads: tuple[tuple[int, int], ...], latency: int
+) -> None:
+    """The source gives a frame only once all but the last so many are out."""
+    out, frames = Semaphore(latency + 1), [picture(index, (LEFT,)) for index in range(15)]
+
+    def slowly() -> Iterator[Frame]:
+        for index, frame in enumerate(frames):
+            assert out.acquire(timeout=20), f"frame {index - latency - 1} is held back"
+            yield frame
+
+    written: list[Fraction | None] = []
+
+    def write(frame: Frame) -> None:
+        written.append(frame.seconds)
+        out.release()
+
+    played(fakes_of(*heads), slowly(), write, Options(latency=latency))
+    assert written == [frame.seconds for frame in frames]
+
+
+def test_threads_run_no_further_ahead_than_a_latency_lets_them(fakes_of: Make) -> None:
+    """A frame each in three queues, and one each in the hands of who puts and gets them."""
+    frames = [picture(index, ()) for index in range(40)]
+
+    def ahead(latency: int | None) -> int:
+        source, left = Counted(frames), list[int]()
+
+        def write(_: Frame) -> None:
+            time.sleep(0.02)  # as an encoder that is slower than all else
+            left.append(source.taken - len(left) - 1)
+
+        played(fakes_of(), source, write, Options(latency=latency, smooth=False, window=1))
+        return max(left)
+
+    assert ahead(0) <= 3 + 4 < ahead(None)
+
+
+def played(
+    fakes: Fakes, frames: Iterable[Frame], write: Callable[[Frame], None], options: Options
+) -> None:
+    """Nothing comes back; frames have gone through all threads of a run."""
+    reader: Any = Read(frames)
+    writer: Any = SimpleNamespace(write=write)
+    flow(reader, writer, fakes.parts, options, Run())
+
+
+class Read:
+    """What a run wants of a reader."""
+
+    source, duration = "a camera", None
+
+    def __init__(self, frames: Iterable[Frame]) -> None:
+        self._frames = frames
+
+    def __iter__(self) -> Iterator[Frame]:
+        return iter(self._frames)
 
 
 @pytest.mark.parametrize("smooth", [True, False])
@@ -471,6 +552,28 @@ def test_the_options_profile_is_what_is_opened(profile: Profile) -> None:
         assert parts.backend.startswith(("openvino", "onnxruntime"))
 
 
+@pytest.mark.parametrize(("batch", "calls"), [(1, [1] * 5), (3, [3, 2]), (8, [4, 1])])
+def test_a_call_takes_a_batch_at_most(
+    fakes_of: Make, monkeypatch: pytest.MonkeyPatch, batch: int, calls: list[int]
+) -> None:
+    """And no more than the engine likes, four here."""
+    given: list[int] = []
+
+    def opened(spec: EngineSpec, *_: str) -> FunctionEngine:
+        def run(*inputs: np.ndarray) -> np.ndarray:
+            given.append(len(inputs[0]))
+            return np.zeros((len(inputs[0]), PORTRAIT.maps, 1, 1), np.float32)
+
+        engine = FunctionEngine(spec, run)
+        engine.batch = 4
+        return engine
+
+    monkeypatch.setattr(pipeline, "open_engine", opened)
+    with open_parts(Options(batch=batch)) as parts:
+        parts.networks.segmenter([np.zeros((PORTRAIT.height, PORTRAIT.width, 3), np.uint8)] * 5)
+    assert given == calls
+
+
 def test_the_label_is_drawn_on_changed_frames_but_not_on_the_map(fakes_of: Make) -> None:
     frame = picture(0, (LEFT,))
     plain, labelled = (
@@ -496,6 +599,20 @@ def test_the_clock_knows_every_stage(fakes_of: Make) -> None:
     list(unmask_frames([picture(0, (LEFT,))], fakes_of(LEFT).parts, Options(), clock))
     assert set(clock.seconds) == {"find", "segment", "steady", "repaint", "composite"}
     assert all(seconds > 0 for seconds in clock.seconds.values())
+
+
+@pytest.mark.parametrize("heads", [(), (LEFT, RIGHT)], ids=["nobody", "two"])
+def test_each_frame_is_a_sample_of_each_stage(
+    fakes_of: Make, heads: tuple[tuple[int, int], ...]
+) -> None:
+    """Whose sum is what the stage took."""
+    clock, frames = Clock(), [picture(index, (LEFT,)) for index in range(21)]
+    list(unmask_frames(frames, fakes_of(*heads).parts, Options(), clock))
+    assert {*clock.milliseconds} == {*clock.seconds}
+    for stage, counts in clock.milliseconds.items():
+        assert counts.total() == 21
+        whole = sum(value * count for value, count in counts.items())
+        assert whole == pytest.approx(1000 * clock.seconds[stage], rel=0.02, abs=0.05)
 
 
 def test_where_maps_overlap_the_larger_counts() -> None:

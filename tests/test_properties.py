@@ -4,6 +4,7 @@ import math
 import string
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
@@ -20,7 +21,7 @@ from stream_unmask.errors import InputError, OptionError
 from stream_unmask.faces.crop import cut, paste
 from stream_unmask.faces.geometry import Affine, apply, compose, invert, scale_of, similarity
 from stream_unmask.models.profile import PORTRAIT, PROFILES
-from stream_unmask.options import DEVICES, seconds
+from stream_unmask.options import DEVICES, Waits, seconds
 from stream_unmask.types import Crop, Face
 from stream_unmask.video.encoder import FORMATS, Encoding
 from stream_unmask.video.frame import Orientation, Patch, with_patches
@@ -411,6 +412,8 @@ def test_times_and_rates_are_in_range_or_refused(
             "batch": st.integers(-3, 30),
             "window": st.integers(-3, 30),
             "every": st.integers(-3, 30),
+            "latency": st.none() | st.integers(-3, 90),
+            "smooth": st.booleans(),
             "look_ahead": st.integers(-3, 130) | st.sampled_from([-1, 0, 100, 101]),
             "profile": st.sampled_from([*PROFILES, "", "Portrait"]),
             "device": st.sampled_from([*DEVICES, "", "cuda"]),
@@ -425,6 +428,7 @@ def test_other_choices_are_in_range_or_refused(choices: dict[str, Any]) -> None:
     quality, lossless = choices.get("quality"), choices.get("lossless", False)
     good = [
         *(choices.get(name, 1) >= 1 for name in ("batch", "window", "every")),
+        (choices.get("latency") or 0) >= 0,
         0 <= choices.get("look_ahead", 0) <= 100,
         choices.get("profile", PORTRAIT.name) in PROFILES,
         choices.get("device", "auto") in DEVICES,
@@ -436,6 +440,27 @@ def test_other_choices_are_in_range_or_refused(choices: dict[str, Any]) -> None:
     options, said = tried(lambda: Options(encoding=encoding, **others))
     assert (options is not None) == all(good)
     assert options is not None or said.endswith(".")
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 100), st.integers(1, 30), st.integers(1, 30), st.booleans())
+@example(4, 16, 5, True)
+def test_a_latency_is_shared_out_among_all_that_waits(
+    ahead: int, window: int, every: int, smooth: bool
+) -> None:
+    """Down to nothing, and up to where it is no bound any more."""
+    without = Options(look_ahead=ahead, window=window, every=every, smooth=smooth)
+
+    def whole(waits: Waits) -> int:
+        return waits.back + waits.ahead + 2 * (waits.window - 1)
+
+    most, last = whole(without.waits), -1
+    for latency in range(2 * most + 4):
+        waits = replace(without, latency=latency).waits
+        assert last <= whole(waits) <= latency
+        last = whole(waits)
+    assert waits == without.waits
+    assert replace(without, latency=0).waits == Waits(0, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,21 @@ def unmask(
             rich_help_panel=_FACES,
         ),
     ] = 4,
+    batch: Annotated[
+        int,
+        typer.Option(
+            help="Most faces in a call of a network (a CPU takes 2); they gather over frames.",
+            rich_help_panel=_FACES,
+        ),
+    ] = 8,
+    latency: Annotated[
+        int | None,
+        typer.Option(
+            metavar="FRAMES",
+            help="Most frames, not a time, that one waits for, in all; 0 as in live use.",
+            rich_help_panel=_FACES,
+        ),
+    ] = None,
     backend: Annotated[
         str, typer.Option(help=f"auto, {', '.join(BACKENDS)}.", rich_help_panel=_FACES)
     ] = "auto",
@@ -192,6 +207,7 @@ def unmask(
     logging.basicConfig(level=level, format="%(message)s")
     options = Options(
         profile=profile, backend=backend, device=device, smooth=smooth, look_ahead=look_ahead,
+        batch=batch, latency=latency,
         encoding=Encoding(codec, quality, preset, pixel_format, lossless),
         limits=Limits(max_pixels, hours=max_hours, errors=max_errors, timeout=timeout,
                       playlists=allow_playlists),

@@ -53,6 +53,13 @@ _LOSSLESS = {
 }
 # What x264's assembler computes for this differs from run to run (core 165, AVX-512).
 _REPEATABLE = {"libx264": {"x264-params": "mbtree=0"}}
+# With threads of its usual kind, x264 would still be at several pictures at a time.
+_UNDELAYED = {
+    "libx264": {"tune": "zerolatency", "x264-params": "sliced-threads=1"},
+    "libx265": {"tune": "zerolatency"},
+    "libvpx-vp9": {"lag-in-frames": "0"},
+    "libsvtav1": {"svtav1-params": "pred-struct=1"},
+}
 _QUALITY_OPTIONS = ("crf", "cq", "qp", "global_quality")
 _PRESET_OPTIONS = ("preset", "cpu-used")
 # Formats with the same samples under another name.
@@ -78,7 +85,8 @@ class Encoding:
     where there is an encoder for it and the container takes it. Software steps in for hardware that
     can't be used. quality: crf, cq or qp, as the encoder calls it. preset: its speed. pixel_format:
     FFmpeg's name. lossless: samples come back as they were. repeatable: the same pictures give the
-    same bytes.
+    same bytes. undelayed: encoders in software keep no picture back to learn from later ones, which
+    makes larger files.
     """
 
     codec: str | None = None
@@ -87,6 +95,7 @@ class Encoding:
     pixel_format: str | None = None
     lossless: bool = False
     repeatable: bool = False
+    undelayed: bool = False
 
 
 def add_encoder(
@@ -269,6 +278,8 @@ def _options(codec: av.Codec, encoding: Encoding, picture: av.VideoFrame) -> dic
         options = _joined(options, _LOSSLESS[name])
     if encoding.repeatable:
         options = _joined(options, _REPEATABLE.get(name, {}))
+    if encoding.undelayed:
+        options = _joined(options, _UNDELAYED.get(name, {}))
     wishes = (
         ("quality", encoding.quality, _QUALITY_OPTIONS),
         ("speed", encoding.preset, _PRESET_OPTIONS),

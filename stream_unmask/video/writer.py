@@ -149,7 +149,10 @@ class Writer:
         reader = self._reader
         tags = _merged(reader.metadata if self._carry else {}, metadata)
         options = {}
-        if name in ("mp4", "mov"):
+        if self._live and encoding.undelayed:
+            # Else a second's worth goes out at once, and ten would wait for a subtitle to come.
+            options = {"cluster_time_limit": "0", "max_interleave_delta": "1"}
+        elif name in ("mp4", "mov"):
             # The edit list that delays a stream counts in ticks of the movie, by default coarse.
             ticks = reader.time_base.denominator
             ticks *= -(-10_000 // ticks)

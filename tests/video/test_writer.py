@@ -1,9 +1,11 @@
+import io
 import resource
 import signal
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from stream_unmask.video.reader import Reader
 from stream_unmask.video.writer import Writer
 
 Make = Callable[..., Path]
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
 MARK = "Faces in this video are synthesised."
 
 
@@ -350,3 +353,43 @@ def test_shared_clips_pass_through(shared_clips: list[Path], tmp_path: Path, fac
         assert sounds(after) == sounds(before), source.name
         assert (after.size, after.colours) == (before.size, before.colours), source.name
         target.unlink()
+
+
+@pytest.mark.parametrize("codec", ["h264", "hevc", "vp9", "av1", "ffv1"])
+def test_undelayed_pictures_leave_one_by_one(
+    make_clip: Make, capfdbinary: pytest.CaptureFixture[bytes], codec: str
+) -> None:
+    """At most two are in the encoder and the container while the next comes; else nearly all."""
+    source = make_clip(frames=30, audio=True)
+    assert most_inside(source, Encoding(codec, undelayed=True), capfdbinary) <= 2
+    assert most_inside(source, Encoding(codec), capfdbinary) > 10
+
+
+def test_undelayed_pictures_wait_for_no_subtitle(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    source = DATA / "containers" / "ax_mkv_sample_with_srt.mkv"
+    if not source.is_file():
+        pytest.skip(f"there is no {source}")
+    assert most_inside(source, Encoding(undelayed=True), capfdbinary) <= 2
+
+
+def most_inside(source: Path, encoding: Encoding, out: pytest.CaptureFixture[bytes]) -> int:
+    """How many pictures of a video have come at the most and not left on the standard output."""
+    written, inside = b"", []
+    with Reader(source) as reader, Writer("-", reader, encoding=encoding) as writer:
+        for count, frame in enumerate(reader, 1):
+            writer.write(frame)
+            written += out.readouterr().out
+            inside.append(count - pictures(written))
+    assert pictures(written + out.readouterr().out) == len(inside)
+    return max(inside)
+
+
+def pictures(video: bytes) -> int:
+    """How many pictures there are in the beginning of a file."""
+    try:
+        with av.open(io.BytesIO(video)) as container:
+            return sum(packet.size > 0 for packet in container.demux(video=0))
+    except (EOFError, av.error.InvalidDataError):  # no more than a header, or nothing yet
+        return 0
