@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=5000, help="of each set")
     parser.add_argument("--components", type=int, default=60)
     parser.add_argument("--vertices", type=int, default=160, help="of the mesh's 468 that are used")
-    parser.add_argument("--directions", type=int, default=40, help="by which meshes are corrected")
+    parser.add_argument("--directions", type=int, default=12, help="by which meshes are corrected")
     parser.add_argument("--sets", nargs="+", default=["utkface_200x200", "lfw_deepfunneled"])
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()

@@ -40,8 +40,8 @@ from training.unet import HalfUNet
 # a blur leaves.
 # Features: of the attribute network, and of the critics.
 INSIDE, TONE, OUTSIDE, FEATURES, CRITIC, CRITIC_FEATURES = 20.0, 30.0, 3.0, 2.0, 1.2, 8.0
-BEYOND = 0.3  # share of what critics say beyond the guessed face that the painter hears
-CALM = 0.7  # share of what is added to guesses that is shipped
+BEYOND = 0.6  # share of what critics say beyond the guessed face that the painter hears
+CALM = 0.85  # share of what is added to guesses that is shipped
 BLUR = 16  # side in pixels of the squares over which tone is compared
 UNKNOWN = 0.2  # share of that where the photograph had ended
 WIDTHS = (32, 64, 128, 176, 192)
@@ -284,7 +284,7 @@ class Draw:
             if not _wanted(faces.meshes[index], rng):
                 continue
             held = PORTRAIT.eyes if self.exact else nudged(PORTRAIT.eyes, rng)
-            crop, known = faces.cropped(index, held, size)
+            crop, known = faces.cropped(index, held, size, masked=True)
             trio = self.samples.dress(crop, rng)
             if trio is None:
                 continue
