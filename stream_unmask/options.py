@@ -11,6 +11,7 @@ from stream_unmask.video.encoder import Encoding
 from stream_unmask.video.source import Limits
 
 DEVICES = ("auto", "cpu", "gpu")
+PRECISIONS = ("auto", "fp32", "bf16", "int8")
 _BACK = 6  # times `every` frames in which a face may turn up before it is found
 
 
@@ -29,25 +30,27 @@ class Waits:
 class Options:
     """Choices for a run; OptionError if one is out of range.
 
-    profile: the set of networks, "portrait" or "paper". backend: "auto", "tensorrt", "openvino"
-    or "onnxruntime". device: "auto", "cpu" or "gpu". smooth: steady crops, maps and fills over
-    time. look_ahead: frames to come that have a say in that; 0 for live use. batch: faces in one
-    call of a network, at most (an engine may take fewer), for which frames gather. window: how many
-    may. every: frames from one face detection to the next; with `smooth` and `look_ahead`, up to
-    six times as many while nothing is new, and as many wait for faces to be found later. latency:
-    frames that one may wait for, in all: with 5, it is finished before the sixth after it is
-    needed; None for what `look_ahead`, `window` and `every` come to. encoding: how the video is
-    encoded. limits: how much an input may ask for. start, end: seconds of the input between which
-    to work. hwaccel: hardware to decode with, by FFmpeg's name, or "auto"; None is software. rate:
-    pictures a second of an input that is a sequence of pictures. label: draw a visible mark on
-    frames with an invented face. overwrite: replace what has the output's name. keep_partial: what
-    was done before an error stays, playable, under NAME.part.EXT. resume: leave finished outputs
-    alone, and work in segments that are kept under NAME.part, for a later run to go on from.
+    profile: the set of networks, "portrait" or "paper". backend: "auto", "tensorrt", "openvino" or
+    "onnxruntime". device: "auto", "cpu" or "gpu". precision: in what the networks compute, "auto",
+    "fp32", "bf16" or "int8". smooth: steady crops, maps and fills over time. look_ahead: frames to
+    come that have a say in that; 0 for live use. batch: faces in one call of a network, at most (an
+    engine may take fewer), for which frames gather. window: how many may. every: frames from one
+    face detection to the next; with `smooth` and `look_ahead`, up to six times as many while
+    nothing is new, and as many wait for faces to be found later. latency: frames that one may wait
+    for, in all: with 5, it is finished before the sixth after it is needed; None for what
+    `look_ahead`, `window` and `every` come to. encoding: how the video is encoded. limits: how much
+    an input may ask for. start, end: seconds of the input between which to work. hwaccel: hardware
+    to decode with, by FFmpeg's name, or "auto"; None is software. rate: pictures a second of an
+    input that is a sequence of pictures. label: draw a visible mark on frames with an invented
+    face. overwrite: replace what has the output's name. keep_partial: what was done before an error
+    stays, playable, under NAME.part.EXT. resume: leave finished outputs alone, and work in segments
+    that are kept under NAME.part, for a later run to go on from.
     """
 
     profile: str = PORTRAIT.name
     backend: str = "auto"
     device: str = "auto"
+    precision: str = "auto"
     smooth: bool = True
     look_ahead: int = 4
     batch: int = 8
@@ -79,6 +82,10 @@ class Options:
             )
         if self.device not in DEVICES:
             raise OptionError(f"There is no device {self.device!r}; choose {', '.join(DEVICES)}.")
+        if self.precision not in PRECISIONS:
+            raise OptionError(
+                f"There is no precision {self.precision!r}; choose {', '.join(PRECISIONS)}."
+            )
         check_device(self.hwaccel)
         if self.start is not None and not 0 <= self.start < math.inf:
             raise OptionError(f"start must be 0 seconds or more, it is {self.start}.")

@@ -93,7 +93,7 @@ def open_parts(options: Options) -> Iterator[Parts]:
         stack.enter_context(threadpool_limits(1, user_api="blas"))
 
         def engine(spec: EngineSpec) -> Engine:
-            opened = open_engine(spec, options.backend, options.device)
+            opened = open_engine(spec, options.backend, options.device, precision=options.precision)
             opened.batch = min(opened.batch, options.batch)
             stack.callback(opened.close)
             return opened

@@ -67,7 +67,7 @@ MAY_IMPORT = {
 # Foreign library -> the only files that may import it.
 ONLY_IN = {
     "av": "video/",
-    "openvino": "backends/openvino.py",
+    "openvino": "backends/openvino",  # and _int8.py, _quiet.py beside it
     "onnxruntime": "backends/onnxruntime.py",
     "tensorrt": "backends/tensorrt",  # and _plan.py beside it
     "cuda": "backends/cuda.py",

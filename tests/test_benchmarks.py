@@ -47,6 +47,19 @@ def test_torch_gives_what_the_product_gives(tmp_path: Path) -> None:
     assert len(pictures(tmp_path / "naive.mp4")) == len(pictures(tmp_path / "clip.mp4"))
 
 
+def test_precisions_are_timed_side_by_side() -> None:
+    given = "--precisions fp32 auto --rounds 2 --engine portrait_inpainter"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.precision", *given.split()],
+        check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    title, first, second = done.stdout.splitlines()
+    assert title.startswith("portrait_inpainter, 1 at once")
+    assert first.startswith("openvino CPU f32")
+    assert first.endswith("1.0 and 1.0 times as fast")
+    assert "times as fast" in second
+
+
 def test_the_command_writes_figures_and_a_chart(tmp_path: Path) -> None:
     given = "--heights 360 --faces 1 --seconds 0.3 --rounds 1 --ways copy unsteady"
     written = ["--json", str(tmp_path / "fps.json"), "--chart", str(tmp_path / "fps.png")]

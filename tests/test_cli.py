@@ -251,6 +251,7 @@ def test_extra_outputs_of_a_picture_are_checked_before_the_work(command: Command
         (["--profile", "cartoon"], "no profile 'cartoon'; choose from portrait, paper"),
         (["--backend", "tensorflow"], "no backend 'tensorflow'"),
         (["--device", "tpu"], "no device 'tpu'"),
+        (["--precision", "int4"], "no precision 'int4'; choose auto, fp32, bf16, int8."),
         (["--batch", "0"], "batch must be at least 1, not 0."),
         (["--latency=-1"], "latency must be 0 frames or more, not -1."),
         (["--look-ahead", "101"], "look_ahead must lie between 0 and 100, not 101"),

@@ -559,7 +559,7 @@ def test_a_call_takes_a_batch_at_most(
     """And no more than the engine likes, four here."""
     given: list[int] = []
 
-    def opened(spec: EngineSpec, *_: str) -> FunctionEngine:
+    def opened(spec: EngineSpec, *_: str, precision: str) -> FunctionEngine:
         def run(*inputs: np.ndarray) -> np.ndarray:
             given.append(len(inputs[0]))
             return np.zeros((len(inputs[0]), PORTRAIT.maps, 1, 1), np.float32)

@@ -118,6 +118,12 @@ def write_manifest(path: Path, facts: dict[str, dict[str, Any]]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def commit() -> str:
+    """The commit that is checked out."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Exports trained networks as engines.")
     for name in networks():
@@ -132,9 +138,6 @@ def main() -> None:
     args = parser.parse_args()
     manifest = ENGINES / "manifest.toml"
     facts = tomllib.loads(manifest.read_text(encoding="utf-8"))
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
     about = {"licence": LICENCE, "authors": "the stream-unmask developers"}
     if args.portrait_appearance is not None:
         name = "portrait_appearance"
@@ -142,7 +145,7 @@ def main() -> None:
         shutil.copyfile(args.portrait_appearance, path)
         facts[name] = {
             "file": path.name, "sha256": sha256(path), **about, "source": SOURCES[name],
-            "recipe": args.recipe, "commit": commit,
+            "recipe": args.recipe, "commit": commit(),
         }  # fmt: skip
         write_manifest(manifest, facts)
     for name, (spec, network, module) in networks().items():
@@ -160,7 +163,7 @@ def main() -> None:
         worst = export(module, spec, path)
         facts[name] = {
             "file": path.name, "sha256": sha256(path), **about, "source": SOURCES[name],
-            "recipe": args.recipe, "commit": commit,
+            "recipe": args.recipe, "commit": commit(),
             "score": round(best["score"], 4), "step": best["step"], "minutes": best["minutes"],
         }  # fmt: skip
         write_manifest(manifest, facts)

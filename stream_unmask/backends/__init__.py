@@ -23,13 +23,15 @@ def installed() -> tuple[str, ...]:
 
 
 def open_engine(
-    spec: EngineSpec, backend: str = "auto", device: str = "auto", path: Path | None = None
-) -> Engine:
+    spec: EngineSpec, backend: str = "auto", device: str = "auto", path: Path | None = None,
+    precision: str = "auto",
+) -> Engine:  # fmt: skip
     """The engine of `spec`, ready to run.
 
     backend: a name in BACKENDS or "auto", which takes the first that works. device: "auto", "cpu"
-    or "gpu". path: an ONNX file instead of the shipped one. BackendError names every backend that
-    was tried with its reason, one line each.
+    or "gpu". path: an ONNX file instead of the shipped one. precision: in what to compute, "auto",
+    "fp32", "bf16" or "int8". BackendError names every backend that was tried with its reason, one
+    line each.
     """
     if backend != "auto" and backend not in BACKENDS:
         raise BackendError(f"There is no backend {backend!r}; choose from {', '.join(BACKENDS)}.")
@@ -37,7 +39,7 @@ def open_engine(
     reasons = []
     for name in BACKENDS if backend == "auto" else (backend,):
         try:
-            return _open(name, spec, path, device)
+            return _open(name, spec, path, device, precision)
         except BackendError as error:
             reasons.append(f"{name}: {error}")
             _log.info("%s is not run by %s", spec.name, reasons[-1])
@@ -50,12 +52,12 @@ def package(name: str) -> str:
     return f"stream-unmask[{extra}]" if extra else "stream-unmask"
 
 
-def _open(name: str, spec: EngineSpec, path: Path, device: str) -> Engine:
+def _open(name: str, spec: EngineSpec, path: Path, device: str, precision: str) -> Engine:
     if find_spec(name) is None:
         raise BackendError(f"not installed; pip install '{package(name)}' brings it")
     try:
         module = import_module(f"stream_unmask.backends.{name}")
     except (ImportError, OSError) as error:  # what it needs in turn, or a shared library
         raise BackendError(f"{error}; pip install '{package(name)}' brings all of it") from error
-    engine: Engine = module.open_engine(spec, path, device)
+    engine: Engine = module.open_engine(spec, path, device, precision)
     return engine

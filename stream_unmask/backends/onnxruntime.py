@@ -33,10 +33,14 @@ class OnnxRuntimeEngine:
         self._session = None
 
 
-def open_engine(spec: EngineSpec, path: Path, device: str) -> OnnxRuntimeEngine:
-    """Opens `path`; device "gpu" fails rather than quietly running on the CPU."""
+def open_engine(
+    spec: EngineSpec, path: Path, device: str, precision: str = "auto"
+) -> OnnxRuntimeEngine:
+    """Opens `path`, in fp32; device "gpu" fails rather than quietly running on the CPU."""
     if device not in ("auto", *_PROVIDERS):
         raise BackendError(f"there is no device {device!r}; choose auto, cpu or gpu")
+    if precision not in ("auto", "fp32"):
+        raise BackendError(f"it computes in fp32, not in {precision}")
     wanted = ["gpu", "cpu"] if device == "auto" else [device]
     available = ort.get_available_providers()
     providers = [_PROVIDERS[name] for name in wanted if _PROVIDERS[name] in available]

@@ -1,7 +1,7 @@
 """Engines on TensorRT, for NVIDIA GPUs."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -153,12 +153,19 @@ def _free(ready: _Ready) -> None:
         ready.graph.free()
 
 
-def open_engine(spec: EngineSpec, path: Path, device: str) -> TensorRtEngine:
-    """The engine of `path` on the first GPU; building it takes TensorRT long, but only once."""
+def open_engine(spec: EngineSpec, path: Path, device: str, wanted: str = "auto") -> TensorRtEngine:
+    """The engine of `path` on the first GPU; building it takes TensorRT long, but only once.
+
+    wanted: the precision, "fp32" or "auto", which is fp16 unless the spec asks for precision.
+    """
     if device not in ("auto", "cpu", "gpu"):
         raise BackendError(f"there is no device {device!r}; choose auto, cpu or gpu")
     if device == "cpu":
         raise BackendError("TensorRT runs on NVIDIA GPUs alone")
+    if wanted not in ("auto", "fp32"):
+        raise BackendError(f"it computes in fp16 or in fp32, not in {wanted}")
+    if wanted == "fp32":
+        spec = replace(spec, precise=True)
     found = gpu()
     content = plan(spec, path, found)
     try:
@@ -167,8 +174,8 @@ def open_engine(spec: EngineSpec, path: Path, device: str) -> TensorRtEngine:
         raise BackendError(f"TensorRT does not start ({log().reason()})") from error
     if loaded is None:
         raise BackendError(f"TensorRT can't load what it built ({log().reason()})")
-    wanted = {tensor.name for tensor in (*spec.inputs, *spec.outputs)}
+    promised = {tensor.name for tensor in (*spec.inputs, *spec.outputs)}
     names = {loaded.get_tensor_name(index) for index in range(loaded.num_io_tensors)}
-    if names != wanted:
-        raise BackendError(f"its tensors are {sorted(names)}, not {sorted(wanted)}")
+    if names != promised:
+        raise BackendError(f"its tensors are {sorted(names)}, not {sorted(promised)}")
     return TensorRtEngine(spec, loaded, f"tensorrt {found.name} {precision(spec)}")

@@ -12,7 +12,7 @@ from stream_unmask.backends import BACKENDS
 from stream_unmask.errors import OptionError
 from stream_unmask.live import Figures, Outputs, live
 from stream_unmask.models.profile import PORTRAIT
-from stream_unmask.options import Options
+from stream_unmask.options import PRECISIONS, Options
 from stream_unmask.video.camera import Wanted, devices
 
 command = typer.Typer(add_completion=False)
@@ -73,13 +73,16 @@ def unmask_live(
     device: Annotated[
         str, typer.Option(help="auto, cpu or gpu: what the networks run on.")
     ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help=f"{', '.join(PRECISIONS)}: what they compute in.")
+    ] = "auto",
 ) -> None:
     """Shows what a camera sees, with invented faces where people wear face masks."""
     del list_devices
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     options = Options(
-        profile=profile, backend=backend, device=device, hwaccel=hwaccel, label=label,
-        overwrite=overwrite,
+        profile=profile, backend=backend, device=device, precision=precision, hwaccel=hwaccel,
+        label=label, overwrite=overwrite,
     )  # fmt: skip
     outputs = Outputs(window, full_screen, record, record_sound, virtual_camera)
     figures = live(source, options, outputs, Wanted(size, rate))

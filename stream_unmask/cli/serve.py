@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from stream_unmask.errors import OptionError
+from stream_unmask.options import PRECISIONS
 
 command = typer.Typer(add_completion=False)
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "aiortc")
@@ -40,6 +41,9 @@ def serve(
         int, typer.Option(help="Files that are worked on at a time.", rich_help_panel=_LIMITS)
     ] = 1,
     max_live: Annotated[int, typer.Option(help="Cameras at a time.", rich_help_panel=_LIMITS)] = 4,
+    precision: Annotated[
+        str, typer.Option(help=f"{', '.join(PRECISIONS)}: what the networks compute in.")
+    ] = "auto",
 ) -> None:
     """Serves a page where visitors bring a file or their camera; Ctrl-C ends it and deletes all."""
     if not all(map(find_spec, _NEEDED)):
@@ -50,6 +54,7 @@ def serve(
     settings = Settings(
         host=host, port=port, token=token, names=tuple(allow_host or ()), upload=max_upload << 20,
         minutes=max_minutes, jobs=max_jobs, all_jobs=max_all_jobs, at_once=at_once, live=max_live,
+        precision=precision,
     )  # fmt: skip
     console = Console(highlight=False, soft_wrap=True, markup=False)
 

@@ -25,7 +25,7 @@ from stream_unmask.batch import Job, foretold, plan, run
 from stream_unmask.cli.console import say_error
 from stream_unmask.errors import OptionError, OutputError, UnmaskError
 from stream_unmask.models.profile import PORTRAIT
-from stream_unmask.options import Options, seconds
+from stream_unmask.options import PRECISIONS, Options, seconds
 from stream_unmask.provenance import check_signing
 from stream_unmask.provenance import sign as sign_file
 from stream_unmask.report import Failure, Report, to_json
@@ -142,6 +142,9 @@ def unmask(
         str, typer.Option(help=f"auto, {', '.join(BACKENDS)}.", rich_help_panel=_FACES)
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or gpu.", rich_help_panel=_FACES)] = "auto",
+    precision: Annotated[
+        str, typer.Option(help=f"{', '.join(PRECISIONS)}.", rich_help_panel=_FACES)
+    ] = "auto",
     hwaccel: Annotated[
         str | None,
         typer.Option(
@@ -206,8 +209,8 @@ def unmask(
     level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s")
     options = Options(
-        profile=profile, backend=backend, device=device, smooth=smooth, look_ahead=look_ahead,
-        batch=batch, latency=latency,
+        profile=profile, backend=backend, device=device, precision=precision,
+        smooth=smooth, look_ahead=look_ahead, batch=batch, latency=latency,
         encoding=Encoding(codec, quality, preset, pixel_format, lossless),
         limits=Limits(max_pixels, hours=max_hours, errors=max_errors, timeout=timeout,
                       playlists=allow_playlists),

@@ -42,7 +42,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with Jobs(settings) as jobs, live.Live(settings.live) as cameras:
+        async with Jobs(settings) as jobs, live.Live(settings.live, settings.precision) as cameras:
             app.state.jobs, app.state.live = jobs, cameras
             yield
 

@@ -129,7 +129,7 @@ async def create_job(
             name, fields = await received(request, job.source, settings.upload)
             task = Task(
                 str(job.source), name, pixels=settings.pixels, minutes=settings.minutes,
-                **_choices(fields).model_dump(),
+                precision=settings.precision, **_choices(fields).model_dump(),
             )  # fmt: skip
             await jobs.queue(job, task)
     except FullError as error:

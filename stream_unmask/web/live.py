@@ -157,9 +157,9 @@ class Visit:
 class Live:
     """All cameras, one of each visitor, as many as may be; use it in an `async with` block."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, precision: str) -> None:
         self._most = most
-        self._studio = Studio(most)
+        self._studio = Studio(most, precision)
         self._visits: dict[str, Visit] = {}
 
     async def __aenter__(self) -> Self:

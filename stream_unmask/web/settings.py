@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass, field
 
 from stream_unmask.errors import OptionError
+from stream_unmask.options import Options
 
 _SHORTEST = 16  # characters of a token that nobody guesses
 
@@ -25,7 +26,7 @@ class Settings:
     loopback address may be. names: by which it is reached besides its addresses. upload: bytes of a
     file. minutes: of a video. pixels: of a picture. jobs: that are kept for one visitor, all_jobs:
     for all of them. at_once: jobs that run at a time. live: cameras at a time. keep: seconds for
-    which a finished job is kept.
+    which a finished job is kept. precision: as in `Options`.
     """
 
     host: str = "127.0.0.1"
@@ -40,8 +41,10 @@ class Settings:
     at_once: int = 1
     live: int = 4
     keep: float = 3600.0
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
+        Options(precision=self.precision)  # which checks it
         for name in ("upload", "pixels", "jobs", "all_jobs", "at_once"):
             if getattr(self, name) < 1:
                 raise OptionError(

@@ -11,6 +11,7 @@ from asyncio import AbstractEventLoop, Queue
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from statistics import median
 from typing import Any, Self
 
@@ -113,10 +114,12 @@ class Sitting:
 class Studio:
     """The engines, opened when the first camera comes, and the thread that runs them.
 
-    Use it in a `with` block, from one event loop. most: cameras at a time.
+    Use it in a `with` block, from one event loop. most: cameras at a time. precision: as in
+    `Options`.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, precision: str) -> None:
+        self._options = replace(_AT_ONCE, precision=precision)
         # A camera that is gone may have one picture left in the queue.
         self._stack, self._size = ExitStack(), 4 * most + 4
         self._parts: Parts | None = None
@@ -151,7 +154,7 @@ class Studio:
     def _work(self, sitting: Sitting) -> None:
         try:
             if self._parts is None:
-                self._parts = self._engines.enter_context(open_parts(_AT_ONCE))
+                self._parts = self._engines.enter_context(open_parts(self._options))
             sitting.step(self._parts, self._loop)
         except UnmaskError as error:
             sitting.fail(error, self._loop)

@@ -44,8 +44,8 @@ class Task:
     """What to do with a file.
 
     source: where it lies. name: what its owner calls it. target: where the result goes, "" if the
-    file is only looked at. pixels, minutes: more is refused. profile, label, quality: as in
-    `Options`.
+    file is only looked at. pixels, minutes: more is refused. precision, profile, label,
+    quality: as in `Options`.
     """
 
     source: str
@@ -53,6 +53,7 @@ class Task:
     target: str = ""
     pixels: int = Limits().pixels
     minutes: float = 60.0
+    precision: str = Options().precision
     profile: str = Options().profile
     label: bool = False
     quality: int | None = None
@@ -100,7 +101,7 @@ def unmask(task: Task, found: Found, say: Say) -> dict[str, Any]:
 
 def _options(task: Task) -> Options:
     limits = Limits(task.pixels, hours=task.minutes / 60)
-    return Options(profile=task.profile, limits=limits)
+    return Options(profile=task.profile, precision=task.precision, limits=limits)
 
 
 def _progress(task: Task, say: Say) -> Callable[[float, float | None], None]:

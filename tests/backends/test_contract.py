@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -146,6 +147,20 @@ def backend(request: pytest.FixtureRequest) -> str:
 def test_a_device_that_there_is_not(backend: str, model: Path) -> None:
     with pytest.raises(BackendError, match="no device 'tpu'"):
         open_engine(SPEC, backend, "tpu", model)
+
+
+@pytest.mark.parametrize("wish", ["int4", "int8"])
+def test_a_precision_that_there_is_not(backend: str, model: Path, wish: str) -> None:
+    if backend == "openvino" and wish == "int8":
+        pytest.skip("it may be there")
+    with pytest.raises(BackendError, match=f"{backend}: .*{wish}"):
+        open_engine(SPEC, backend, path=model, precision=wish)
+
+
+def test_fp32_is_there_everywhere(backend: str, model: Path) -> None:
+    (a, b), coarse = inputs(2), replace(SPEC, precise=False)
+    engine = open_engine(coarse, backend, path=model, precision="fp32")
+    assert np.abs(engine(a, b)[0] - (a - b)).max() < 1e-6
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no network", None], ids=["0", "text", "cut"])

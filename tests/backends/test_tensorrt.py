@@ -31,6 +31,11 @@ def test_it_says_what_it_runs_on(start: Start) -> None:
     assert start(FREE).batch == 1
 
 
+def test_it_computes_in_fp32_if_told(tensorrt: FakeTensorRt, path: Path) -> None:
+    engine = open_engine(SPEC, "tensorrt", path=path, precision="fp32")
+    assert engine.device == "tensorrt Imaginary GPU fp32"
+
+
 def test_each_batch_size_has_one_graph(
     start: Start, cuda: FakeCuda, tensorrt: FakeTensorRt
 ) -> None:

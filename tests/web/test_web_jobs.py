@@ -81,12 +81,14 @@ def test_a_picture(serve: Serve, masked_picture: np.ndarray, tmp_path: Path, end
     import cv2
 
     cv2.imwrite(str(tmp_path / "in.png"), masked_picture[..., ::-1])
-    visitor = serve().visitor()
+    visitor = serve(precision="fp32").visitor()
     job = sent(visitor, tmp_path / "in.png", "in.mp4")  # what it is called is no matter
     assert job["kind"] == "picture"
     assert ended(visitor, job["id"])["state"] == "done"
     answer = visitor.get(f"/jobs/{job['id']}/result")
     assert answer.headers["content-type"] == "image/png"
+    report = visitor.get(f"/jobs/{job['id']}/report").json()
+    assert report["files"][0]["backend"] == "openvino CPU f32"
     assert 'filename="in-unmasked.png"' in answer.headers["content-disposition"]
     picture = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     assert 0.01 < (picture != masked_picture).any(2).mean() < 0.4

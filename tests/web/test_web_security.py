@@ -360,6 +360,7 @@ def test_with_the_token(serve: Serve) -> None:
         ({"upload": 0}, "at least 1"),
         ({"minutes": float("nan")}, "above 0"),
         ({"live": -1}, "0 or more"),
+        ({"precision": "int4"}, "no precision 'int4'"),
     ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], words: str) -> None:
