@@ -230,7 +230,7 @@ def test_a_mask_that_is_not_worn_over_nose_and_mouth_is_none(faces: FaceSet) -> 
 
 X, Y = 90, 55  # of the crop in the picture
 WINDOW = (slice(Y, Y + PORTRAIT.height), slice(X, X + PORTRAIT.width))
-LAYER_SEED = 3
+LAYER_SEED = 8  # of a mask whose edge lies on skin, not on the black collar
 
 
 @pytest.fixture(scope="module")
