@@ -211,6 +211,7 @@ def repaint(
 
     def ask(crop: Crop) -> tuple[SteadyFill, Wish] | None:
         if crop.mask is None:
+            people.pop(crop.track, None)  # a mask that comes back is painted anew
             return None
         if not options.smooth:
             return SteadyFill(), Wish(0, 1)

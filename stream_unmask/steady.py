@@ -1,8 +1,9 @@
 """Steadies what the networks say of one person from frame to frame. A new person, a new object.
 
-A crop keeps still with its face (`faces/smoothing.py`), so that other frames need no moving. They
-are believed pixel by pixel, as far as the picture there looks the same: where a mask is pulled
-down, a hand comes in front or the head turns, only the present counts, at once.
+A crop keeps still with its face (`faces/smoothing.py`); what a head that turns or drifts changes in
+it, other frames are carried along by. They are believed pixel by pixel, as far as the picture there
+then looks the same: where a mask is pulled down or a hand comes in front, only the present counts,
+at once.
 """
 
 import math
@@ -14,9 +15,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_unmask.faces.geometry import Affine, apply, compose, invert
 from stream_unmask.models.profile import Profile
 from stream_unmask.types import Crop, Image, Maps, Mask, Points
-from stream_unmask.unmask import clean, completed, over_mouth
+from stream_unmask.unmask import clean, completed, over_mouth, softened
 
 # How much of the mouth's surroundings a mask covers that is put on, and at least one that stays: on
 # a head that turns the mesh, and the crop with it, slides off the mask.
@@ -32,11 +34,15 @@ _STILL, _DRIFTED, _FILL_KEPT, _SETTLED, _ABRUPT = 0.85, 0.5, 3, 2.0, 0.5
 # How often in a row its maps are kept, and how much of what lies near a mask, in units, must not
 # look so much different.
 _MAPS_KEPT, _FEW, _OTHER, _NEAR_MASK = 2, 0.002, 0.5, (-0.1, 1.94, 1.3)
-_MOVED = 5.0  # px of a crop by which a mesh has changed so much that the fill is another
+_MOVED = 8.0  # px of a crop by which a mesh has changed so much that the fill is another
+_HARDLY = 0.2  # px below which nothing is carried along: resampling blurs
 # How alike two pixels are by their difference, 0..255.
 _LIKENESS = np.exp(-((np.arange(256, dtype=np.float32) / (255 * _SAME)) ** 2))
 
 Floats = NDArray[np.float32]
+Box = tuple[slice, slice]
+_NOWHERE: Affine = np.eye(2, 3)
+_ALL: Box = (slice(None), slice(None))
 
 
 def worn(maps: Maps, profile: Profile) -> Mask | None:
@@ -49,7 +55,7 @@ def worn(maps: Maps, profile: Profile) -> Mask | None:
 class Glance:
     """A crop with maps, made ready to be compared with others of the same face.
 
-    look, maps: its picture (h, w, 3) and its maps (h, w, c) at half the size. cover: how much of
+    look, maps: its picture (h, w, 3) and its maps (c, h, w) at half the size. cover: how much of
     the mouth's surroundings the cleaned map covers.
     """
 
@@ -63,7 +69,7 @@ class Glance:
         """The glance at a crop that has been segmented."""
         assert crop.maps is not None
         cover = over_mouth(clean(crop.maps[0], profile), profile)
-        maps = _channels(_halved(crop.maps.transpose(1, 2, 0)))
+        maps = np.stack([_halved(one) for one in crop.maps])
         return cls(crop, _halved(crop.image), maps, cover)
 
 
@@ -106,10 +112,10 @@ class SteadyMask:
     smooth: bool = True
     worn: bool = False
     _covers: list[float] = field(default_factory=list)
-    _past: tuple[Image, Floats, Floats] | None = field(default=None, repr=False)
+    _past: tuple[Glance, Floats, Floats] | None = field(default=None, repr=False)
 
     def __call__(self, now: Glance, coming: Sequence[Glance] = ()) -> Mask | None:
-        """What is worn (h, w), 0 or 1: the cleaned map and what hangs on it; None if no mask is.
+        """What is worn (h, w), 0 to 1: the cleaned map and what hangs on it; None if no mask is.
 
         coming: the same face in the next frames, the nearest first.
         """
@@ -119,7 +125,10 @@ class SteadyMask:
         fabric = clean(maps[0], self.profile)
         cover = over_mouth(fabric, self.profile)
         self.worn = cover >= _OFF and evidence >= (_OFF if self.worn else _ON)
-        return completed(fabric, maps, self.profile) if self.worn else None
+        if not self.worn:
+            return None
+        whole = completed(fabric, maps, self.profile)
+        return softened(whole, maps) if self.smooth else whole
 
     def _evidence(self, now: Glance, coming: Sequence[Glance]) -> float:
         """The median of how much the mask covers in this frame and in those around it: as many
@@ -133,29 +142,38 @@ class SteadyMask:
     def _fused(self, now: Glance, coming: Sequence[Glance]) -> Maps:
         """The maps (c, h, w) of this frame, those of others blended in; remembers the past."""
         total: Floats = now.maps
-        count: Floats = np.ones((*now.maps.shape[:2], 1), np.float32)
+        count: Floats = np.ones(now.maps.shape[1:], np.float32)
         if self._past is not None:
-            look, maps, counted = self._past
+            before, maps, counted = self._past
+            way = _in_halves(_back(before.crop.to_frame, now.crop))
+            look, counted = _carried(before.look, way), _carried(counted, way)
             weight = np.minimum(_likeness(look, now.look) * counted, np.float32(_PAST))
-            total, count = total + weight * maps, count + weight
-        self._past = now.look, total / count, count
+            total, count = total + weight * _each_carried(maps, way), count + weight
+        self._past = now, total / count, count
+        ahead, last = _NOWHERE, now
         for step, glance in enumerate(coming, 1):
-            weight = _likeness(glance.look, now.look) * np.float32(_COMING**step)
-            total, count = total + weight * glance.maps, count + weight
+            back, last = _back(last.crop.to_frame, glance.crop), glance
+            ahead = compose(invert(back), ahead)
+            way = _in_halves(ahead)
+            weight = _likeness(_carried(glance.look, way), now.look) * np.float32(_COMING**step)
+            total, count = total + weight * _each_carried(glance.maps, way), count + weight
         # What other frames change is worked out at half the size and added to the sharp maps.
-        change = _channels(cv2.resize(total / count - now.maps, self.profile.size))
+        change = [cv2.resize(one, self.profile.size) for one in total / count - now.maps]
         assert now.crop.maps is not None
-        return np.asarray(now.crop.maps + change.transpose(2, 0, 1), np.float32)
+        return np.asarray(now.crop.maps + np.stack(change), np.float32)
 
 
 class Wish(NamedTuple):
     """What is to be painted of a frame. past: how many frames the past counts for beside it;
     infinitely many if it need not be painted, as nothing has changed since the last time. steps:
     frames, this one included, in which what is shown comes to what was painted: where a painting
-    comes after several without it must not show at once, or still faces would pulse."""
+    comes after several without it must not show at once, or still faces would pulse. back: the way
+    (2, 3) from this crop to the one before. box: rows and columns of it that are repainted."""
 
     past: float
     steps: int
+    back: Affine = _NOWHERE
+    box: Box = _ALL
 
     @property
     def new(self) -> bool:
@@ -168,9 +186,12 @@ class SteadyFill:
     """The painted face of one track keeps its looks while the face keeps its own: first it is
     asked what is to be painted, then called with that."""
 
+    _before: Affine | None = field(default=None, repr=False)  # from the last crop to its frame
     _seen: tuple[Image, Points | None] | None = field(default=None, repr=False)
+    _since: Affine = field(default_factory=_NOWHERE.copy, repr=False)  # the way back to that
     _past: Floats | None = field(default=None, repr=False)
     _shown: Floats | None = field(default=None, repr=False)
+    _way: Affine = field(default_factory=_NOWHERE.copy, repr=False)  # to the crop of these two
     _count: float = 0.0
     _kept: int = 0
     _left: int = 1  # steps of the wish before
@@ -178,40 +199,118 @@ class SteadyFill:
     def asks(self, crop: Crop) -> Wish:
         """What is wished for the next frame. crop: as it was cut, with the mask over the face."""
         assert crop.mask is not None
-        look, same, moved = _halved(crop.image), 0.0, 0.0
-        if self._seen is not None:
-            before, mesh = self._seen
-            where = _channels(_halved(crop.mask))
-            moved = _moved(mesh, crop.mesh)
-            same = float((_likeness(before, look, lit=True) * where).sum() / where.sum())
-            same *= math.exp(-((moved / _MOVED) ** 2))
+        back = _NOWHERE if self._before is None else _back(self._before, crop)
+        self._before, self._since = crop.to_frame, compose(self._since, back)
+        look = _halved(crop.image)
+        same, moved = self._unchanged(crop, look)
         still = same > _STILL and moved < _DRIFTED and self._count > _SETTLED
-        left = max(self._left - 1, 1)
+        left, box = max(self._left - 1, 1), _around(crop.mask)
         if still and self._kept < _FILL_KEPT:
             self._kept, self._left = self._kept + 1, left
-            return Wish(math.inf, left)
+            return Wish(math.inf, left, back, box)
         # What drifts must not lag behind the longer for not having been painted in every frame.
-        past = min(self._count, _FILL_PAST) * same / (1 + self._kept * (moved / _DRIFTED) ** 2)
+        past = min(self._count, _FILL_PAST) * same / (1 + self._kept * (moved / _DRIFTED) ** 2 / 2)
         self._left = max(1 + self._kept, left) if same > _ABRUPT else 1
-        self._seen, self._count, self._kept = (look, crop.mesh), 1 + past, 0
-        return Wish(past, self._left)
+        self._seen, self._since = (look, crop.mesh), _NOWHERE
+        self._count, self._kept = 1 + past, 0
+        return Wish(past, self._left, back, box)
+
+    def _unchanged(self, crop: Crop, look: Image) -> tuple[float, float]:
+        """How far what is under the mask is as it was when last it was painted, 0..1, and by how
+        many pixels the mesh has moved otherwise than the picture."""
+        if self._seen is None:
+            return 0.0, 0.0
+        assert crop.mask is not None
+        before, mesh = self._seen
+        where = _halved(crop.mask)
+        moved = _moved(None if mesh is None else apply(invert(self._since), mesh), crop.mesh)
+        alike = _likeness(_carried(before, _in_halves(self._since)), look, lit=True)
+        same = float((alike * where).sum() / where.sum())
+        return same * math.exp(-((moved / _MOVED) ** 2)), moved
 
     def __call__(self, painted: Image | None, wish: Wish) -> Image:
         """The painted face (h, w, 3) of the next frame, with those before blended in; None if none
         was painted. wish: what it asked for."""
+        self._carry(wish)
         if painted is not None:
-            blended = painted.astype(np.float32)
-            if self._past is not None:
-                blended += (self._past - blended) * np.float32(wish.past / (1 + wish.past))
-            self._past = blended
+            self._past = _mixed(painted.astype(np.float32), self._past, 1 / (1 + wish.past))
         assert self._past is not None
-        before = self._past if self._shown is None else self._shown
-        self._shown = before + (self._past - before) / np.float32(wish.steps)
+        self._shown = _mixed(self._past, self._shown, 1 / wish.steps)
         return np.asarray(np.rint(self._shown.clip(0, 255)), np.uint8)
+
+    def _carry(self, wish: Wish) -> None:
+        """Takes what was painted and what was shown along with the face."""
+        self._way = compose(self._way, wish.back)
+        if self._past is None or self._shown is None or not _far(self._way, self._past):
+            return
+        both = self._shown is self._past
+        self._past = _taken_along(self._past, self._way, wish.box)
+        self._shown = self._past if both else _taken_along(self._shown, self._way, wish.box)
+        self._way = _NOWHERE
+
+
+def _back(before: Affine, now: Crop) -> Affine:
+    """The way (2, 3) from a crop to that of the same face in the frame before. before: the way from
+    that to its frame."""
+    if now.moved is None:
+        return _NOWHERE
+    return compose(invert(before), compose(invert(now.moved), now.to_frame))
+
+
+def _in_halves(way: Affine) -> Affine:
+    """A way between crops as one between looks, which have half the size."""
+    linear = way[:, :2]
+    return np.column_stack([linear, (linear @ (0.5, 0.5) + way[:, 2] - 0.5) / 2])
+
+
+def _far(way: Affine, values: NDArray[Any]) -> bool:
+    """Whether a way leads anywhere else around the middle of values (h, w, ...)."""
+    height, width = values.shape[:2]
+    corners = np.array([(x * width, y * height) for x in (0.25, 0.75) for y in (0.25, 0.75)])
+    return bool(np.abs(apply(way, corners) - corners).max() >= _HARDLY)
+
+
+def _carried(values: NDArray[Any], way: Affine) -> NDArray[Any]:
+    """A picture or map (h, w, ...) of another crop as it lies in this one, from which the way leads
+    there; the same if that is nowhere else."""
+    if not _far(way, values):
+        return values
+    size, flags = values.shape[1::-1], cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    carried = cv2.warpAffine(values, way, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(carried)
+
+
+def _each_carried(maps: Maps, way: Affine) -> Maps:
+    """Maps (c, h, w) likewise."""
+    return np.stack([_carried(one, way) for one in maps]) if _far(way, maps[0]) else maps
+
+
+def _taken_along(fill: Floats, way: Affine, box: Box) -> Floats:
+    """A fill (h, w, 3) likewise within a box, without it as it was. It is carried again and again,
+    so sharply."""
+    rows, columns = box
+    size = (columns.stop - columns.start, rows.stop - rows.start)
+    way = compose(way, np.array([[1, 0, columns.start], [0, 1, rows.start]], np.float64))
+    flags, fill = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, fill.copy()
+    fill[box] = cv2.warpAffine(fill, way, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    return fill
+
+
+def _mixed(new: Floats, old: Floats | None, share: float) -> Floats:
+    """A picture (h, w, 3) that is that share new, and the rest old if there is anything."""
+    if old is None or share == 1:
+        return new
+    return np.asarray(cv2.addWeighted(new, share, old, 1 - share, 0.0), np.float32)
+
+
+def _around(mask: Mask) -> Box:
+    """Rows and columns of a crop in which a mask (h, w) is more than nothing."""
+    x, y, width, height = cv2.boundingRect((mask > 0).astype(np.uint8))
+    return slice(y, y + max(height, 1)), slice(x, x + max(width, 1))
 
 
 def _likeness(other: Image, now: Image, lit: bool = False) -> Floats:
-    """How far (h, w, 1), 0..1, each pixel of a look is as in another.
+    """How far (h, w), 0..1, each pixel of a look is as in another.
 
     lit: a change of light makes a difference, even one that falls on all of the picture.
     """
@@ -221,7 +320,7 @@ def _likeness(other: Image, now: Image, lit: bool = False) -> Floats:
         other = np.asarray(cv2.add(other, np.array([*change, 0.0])), np.uint8)
     red, green, blue = cv2.split(cv2.absdiff(now, other))
     off = cv2.blur(cv2.max(cv2.max(red, green), blue), (5, 5))
-    return _channels(cv2.LUT(off, _LIKENESS))
+    return np.asarray(cv2.LUT(off, _LIKENESS), np.float32)
 
 
 def _moved(before: Points | None, now: Points | None) -> float:
@@ -241,8 +340,3 @@ def _in_look(window: tuple[slice, slice]) -> tuple[slice, slice]:
     """A window of a crop in a look, which has half the size."""
     rows, columns = (slice(part.start // 2, part.stop // 2) for part in window)
     return rows, columns
-
-
-def _channels(maps: NDArray[Any]) -> Floats:
-    """Maps as (h, w, c), also if OpenCV has dropped the axis of a single one."""
-    return np.asarray(maps.reshape(*maps.shape[:2], -1), np.float32)

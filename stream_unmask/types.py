@@ -24,7 +24,8 @@ class Face:
     one first. score: 0..1. mesh: (468, 2) MediaPipe face mesh points, None straight from the
     detector. anchors: (2, 2) by which the face is cut, `landmarks.anchors`; the eyes if None.
     track: an id that stays with the person from frame to frame, None before tracking. sure: whether
-    it was found so surely that it may be somebody new.
+    it was found so surely that it may be somebody new. moved: (2, 3) affine of frame pixels, from
+    where its picture was in the frame before to where it is now; None if that is not known.
     """
 
     box: tuple[float, float, float, float]
@@ -34,6 +35,7 @@ class Face:
     anchors: Points | None = None
     track: int | None = None
     sure: bool = False
+    moved: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.eyes.shape != (2, 2):
@@ -60,7 +62,7 @@ class Crop:
     image: (h, w, 3) of the profile's crop size. to_frame: (2, 3) affine from crop pixels to frame
     pixels. mesh: (468, 2) the face's mesh in crop pixels, None if it has none. maps: (c, h, w) what
     the segmenter said, until it is decided on. mask: (h, w) where the image is repainted; None or
-    all zero leaves the frame as it is.
+    all zero leaves the frame as it is. moved: as of the face.
     """
 
     image: Image
@@ -69,6 +71,7 @@ class Crop:
     track: int | None = None
     maps: Maps | None = None
     mask: Mask | None = None
+    moved: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.to_frame.shape != (2, 3):

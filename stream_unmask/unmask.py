@@ -22,6 +22,7 @@ _SPECK = 0.04  # area on the lower face below which a piece of the map is a mist
 _GRAIN = 0.128  # side of what is taken for a speck or a hole in the map
 _LOOSE = 0.3  # of cloth that hangs on what is surely mask: a remnant shows more than a lost pixel
 _STRAP = 0.5  # of a strap
+_STEEP = 2.0  # how much surer maps get from one pixel to the next, across an edge
 _GAP = 0.16  # beyond which what looks like a strap no longer belongs to the mask: hair lies over it
 _RIM = 0.08  # how far the fabric's blurred edge and its shadow reach beyond the map
 _FEATHER = 0.03  # sigma of the soft edge outside the rim
@@ -75,12 +76,31 @@ def completed(fabric: Mask, maps: Maps, profile: Profile) -> Mask:
     return _hanging(straps, body, _disc(_GAP / 2, profile))
 
 
+def softened(worn: Mask, maps: Maps) -> Mask:
+    """What is worn (h, w), 0 or 1, with as much of the pixels on its edge as the maps say.
+
+    So that from frame to frame it can move by less than a pixel: an edge of whole pixels crawls.
+    """
+    x, y, width, height = cv2.boundingRect(worn.astype(np.uint8))
+    box = slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)
+    beyond = _STEEP * (maps[0][box] - _LOOSE)
+    for straps in maps[1:]:
+        beyond = np.maximum(beyond, _STEEP * (straps[box] - _STRAP))
+    whole = worn[box]
+    part = np.where(np.abs(beyond) < 0.5, beyond + 0.5 - (beyond > 0), 0)
+    kernel, soft = np.ones((3, 3), np.uint8), worn.copy()
+    soft[box] = np.clip(whole + part, cv2.erode(whole, kernel), cv2.dilate(whole, kernel))
+    return soft
+
+
 def _hanging(found: NDArray[np.uint8], on: Mask, near: NDArray[np.uint8]) -> Mask:
     """What is found (h, w), of all that lies near each other only what hangs on a map, and that:
     glasses and hair have strands, too."""
     either = np.maximum(found, on.astype(np.uint8))
-    _, pieces = cv2.connectedComponents(cv2.dilate(either, near))
-    return np.asarray(either * np.isin(pieces, np.unique(pieces[on > 0])), np.float32)
+    count, pieces = cv2.connectedComponents(cv2.dilate(either, near))
+    hanging = np.zeros(count, np.float32)
+    hanging[pieces[on > 0]] = 1
+    return np.asarray(either * hanging.take(np.asarray(pieces, np.intp)))
 
 
 def widen(fabric: Mask, profile: Profile) -> Mask:

@@ -411,6 +411,13 @@ def turned_by(frontal: np.ndarray, much: float) -> np.ndarray:
     return mesh.astype(np.float32)
 
 
+def covered(profile: Profile) -> Crop:
+    """A grey crop with a mask."""
+    mask = np.zeros((profile.height, profile.width), np.float32)
+    mask[profile.window(0.3, 1.9, 1)] = 1
+    return Crop(np.full((*mask.shape, 3), 120, np.uint8), np.eye(3)[:2], mask=mask)
+
+
 @pytest.mark.parametrize(("much", "left"), [(0.0, 1.0), (0.5, 1.0), (0.66, 0.6), (0.8, 0.0)])
 def test_a_fill_fades_out_as_the_head_turns_to_a_profile(
     frontal: np.ndarray, much: float, left: float
@@ -428,30 +435,51 @@ def test_a_fill_fades_out_as_the_head_turns_to_a_profile(
     assert np.array_equal(fakes.given[0][0, 3], mask)
 
 
+def patterned(profile: Profile, count: int) -> Networks:
+    """Networks that paint another pattern each time, of which relighting leaves the fine parts."""
+    shape = (count, profile.height, profile.width)
+    patterns = iter(np.random.default_rng(0).uniform(0.4, 0.6, shape))
+
+    def paint(given: np.ndarray) -> np.ndarray:
+        return np.stack([[next(patterns)] * 3 for _ in given]).astype(np.float32)
+
+    return Networks(
+        profile,
+        Segmenter(FunctionEngine(profile.segmenter, lambda faces: faces[:, : profile.maps])),
+        Inpainter(FunctionEngine(profile.inpainter, paint), appearance(profile)),
+    )
+
+
 @pytest.mark.parametrize("smooth", [True, False])
 def test_fills_of_one_track_are_not_mixed_with_anothers(profile: Profile, smooth: bool) -> None:
-    """Each time another pattern is painted, of which relighting leaves the fine parts."""
-    mask = np.zeros((profile.height, profile.width), np.float32)
-    mask[profile.window(0.3, 1.9, 1)] = 1
-    crop = Crop(np.full((*mask.shape, 3), 120, np.uint8), np.eye(3)[:2], mask=mask)
+    crop = covered(profile)
 
     def painted(tracks: Sequence[int]) -> np.ndarray:
-        patterns = iter(np.random.default_rng(0).uniform(0.4, 0.6, (len(tracks), *mask.shape)))
-
-        def paint(given: np.ndarray) -> np.ndarray:
-            return np.stack([[next(patterns)] * 3 for _ in given]).astype(np.float32)
-
-        networks = Networks(
-            profile,
-            Segmenter(FunctionEngine(profile.segmenter, lambda faces: faces[:, : profile.maps])),
-            Inpainter(FunctionEngine(profile.inpainter, paint), appearance(profile)),
-        )
+        networks = patterned(profile, len(tracks))
         done = repaint(scenes_of(crop, tracks), networks, Options(smooth=smooth), Clock())
         return [scene.crops[0].image for scene in done][3]
 
     other = painted([0, 1, 2, 3])
     assert np.array_equal(painted([0, 0, 0, 1]), other)
     assert np.array_equal(painted([0, 0, 0, 0]), other) != smooth
+
+
+def test_a_mask_that_comes_back_is_painted_anew(profile: Profile) -> None:
+    """Nothing of the face before it was taken off is left in it."""
+    crop, images = covered(profile), []
+    for without in (True, False):
+        seen = list(scenes_of(crop, [0] * 4))
+        if without:
+            bare = replace(crop, mask=None, track=0)
+            seen[2] = replace(seen[2], crops=(bare,))
+        networks = patterned(profile, 4)
+        *_, last = repaint(iter(seen), networks, Options(), Clock())
+        images.append(last.crops[0].image)
+    first = list(repaint(scenes_of(crop, [0]), patterned(profile, 1), Options(), Clock()))
+    inside = crop.mask > 0.5  # type: ignore[operator]
+    rough = [float(image[inside].std()) for image in (first[0].crops[0].image, *images)]
+    assert rough[1] == pytest.approx(rough[0], rel=0.05)
+    assert rough[2] < 0.9 * rough[0]
 
 
 @pytest.mark.parametrize(("smooth", "often"), [(True, 1), (False, 1), (True, 40)])

@@ -102,9 +102,9 @@ class FaceSet:
         held = anchors(mesh)
         return Face((0, 0, 1, 1), held, 1.0, mesh, held)
 
-    def crop(self, index: int, eyes: Points, size: tuple[int, int]) -> Crop:
+    def crop(self, index: int, eyes: Points, size: tuple[int, int], masked: bool = False) -> Crop:
         """The crop of a face whose anchors (2, 2) land where told."""
-        return self.cropped(index, eyes, size)[0]
+        return self.cropped(index, eyes, size, masked)[0]
 
     def cropped(
         self, index: int, eyes: Points, size: tuple[int, int], masked: bool = False
@@ -183,7 +183,10 @@ class Samples:
         while True:
             faces = self.sets[rng.choice(len(self.sets), p=self.weights)]
             eyes = self.framing(self.profile.eyes, rng)
-            crop = faces.crop(int(rng.integers(len(faces.names))), eyes, self.profile.size)
+            # A mask makes the mesh small and the crop close. Half of all, with a mask or bare, so
+            # that the scale doesn't tell which.
+            close = bool(rng.random() < 0.5)
+            crop = faces.crop(int(rng.integers(len(faces.names))), eyes, self.profile.size, close)
             trio = self.dress(crop, rng)
             if trio is not None:
                 return mirrored(trio) if rng.random() < 0.5 else trio

@@ -19,7 +19,8 @@ def cut(image: Image, face: Face, eyes: Points, size: tuple[int, int]) -> Crop:
     """
     to_crop = similarity(face.held_by, eyes)
     mesh = None if face.mesh is None else apply(to_crop, face.mesh)
-    return Crop(_shrink(image, to_crop, size), invert(to_crop), mesh, face.track)
+    shrunk = _shrink(image, to_crop, size)
+    return Crop(shrunk, invert(to_crop), mesh, face.track, moved=face.moved)
 
 
 def _shrink(image: Image, to_crop: Affine, size: tuple[int, int]) -> Image:

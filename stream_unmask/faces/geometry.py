@@ -24,17 +24,26 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> Af
     return np.column_stack([linear, b.mean(0) - linear @ a.mean(0)])
 
 
+def affine(source: NDArray[np.floating], target: NDArray[np.floating]) -> Affine:
+    """The affine that takes points (n, 2), n > 2 and not on a line, closest to others."""
+    given = np.column_stack([np.asarray(source, np.float64), np.ones(len(source))])
+    found, *_ = np.linalg.lstsq(given, np.asarray(target, np.float64), rcond=None)
+    return np.ascontiguousarray(found.T)
+
+
 def invert(matrix: Affine) -> Affine:
     """The affine that undoes `matrix`."""
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([linear, -linear @ matrix[:, 2]])
+    (a, b, x), (c, d, y) = matrix.tolist()
+    det = a * d - b * c
+    a, b, c, d = d / det, -b / det, -c / det, a / det
+    return np.array([[a, b, -a * x - b * y], [c, d, -c * x - d * y]])
 
 
 def compose(second: Affine, first: Affine) -> Affine:
     """The affine that does `first`, then `second`."""
-    return np.column_stack(
-        [second[:, :2] @ first[:, :2], second[:, :2] @ first[:, 2] + second[:, 2]]
-    )
+    both = second[:, :2] @ first
+    both[:, 2] += second[:, 2]
+    return both
 
 
 def apply(matrix: Affine, points: NDArray[np.floating]) -> Points:

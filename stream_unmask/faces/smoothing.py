@@ -5,20 +5,21 @@ from one picture to the next far better, but not where a face is. So the anchors
 and are drawn to the landmarks slowly: nothing shakes and nothing lags.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import TypeGuard, TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from stream_unmask.faces.crop import cut
-from stream_unmask.faces.geometry import Affine, apply, compose, invert, similarity
+from stream_unmask.faces.geometry import Affine, affine, apply, compose, invert, similarity
 from stream_unmask.types import Face, Image, Points
 
 T = TypeVar("T")
 Grey = NDArray[np.uint8]
+Wide = NDArray[np.float64]
 
 # The small upright look of a face by which it is followed: its size, and where its anchors lie.
 _SIZE = (112, 128)
@@ -30,15 +31,28 @@ _FEW = 8  # points below which nothing is said
 _ROUNDS = 3  # of the fit, each without those that are farther off than
 _OUTLIERS = 2.5  # times the median
 _TRUSTED = 1.0  # px, median, by which points may miss the fit; above, the flow knows nothing
-_DRAWN = 0.08  # share of the way to the landmarks that the anchors go in each picture
+_DRAWN = 0.07  # share of the way to the landmarks that the anchors go in each picture
 _STRAYED = 0.25  # of the anchors' distance: flow and landmarks that differ by more disagree
+_FAMILIAR = 0.5  # likeness, below which landmarks that disagreed are not on the face again
 _PATIENCE = 60  # pictures in a row in which the flow may be believed then
 _SHAKEN = 0.025  # of the anchors' distance: a mesh that changed by less has only shaken
 _KEPT = 0.75  # how much of the last mesh is kept then
 
 
 def _optical_flow() -> cv2.DISOpticalFlow:
-    return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    # A level finer than the preset's; without its refinement that takes no longer.
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow.setFinestScale(1)
+    flow.setVariationalRefinementIterations(0)
+    return flow
+
+
+class Step(NamedTuple):
+    """What the flow says: where the anchors (2, 2) have gone, and the affine (2, 3) of frame pixels
+    by which all of the face has moved."""
+
+    anchors: Points
+    moved: Affine
 
 
 @dataclass(slots=True)
@@ -53,47 +67,62 @@ class SteadyFace:
 
     def __call__(self, image: Image, face: Face) -> Face:
         """The face of the next picture (H, W, 3), its anchors and mesh steadied."""
-        measured, followed = face.held_by, None
+        anchors = measured = face.held_by
         look, to_look = look_of(image, face), similarity(measured, _HELD)
-        if self._past is not None:
-            followed = self._followed(look, to_look)
-            if _near(followed, measured):
-                self._astray, self._known = 0, look
-                followed = followed + np.float32(_DRAWN) * (measured - followed)
-            elif self._astray < _PATIENCE:
-                # Where landmarks jump and the face does not, it is they who are wrong.
-                last = self._past[0]
-                held, to_held = _cut(image, face, last), similarity(last, _HELD)
-                followed = self._followed(held, to_held)
-                if followed is not None and self._knows(_cut(image, face, followed), look):
-                    look, to_look, self._astray = held, to_held, self._astray + 1
-                else:
-                    followed = None
-            else:
-                followed = None
-        if followed is None:
-            self._astray, self._known, self._mesh = 0, look, None
-        anchors = measured if followed is None else followed
+        step = self._followed(look, to_look)
+        if step is not None and _near(step.anchors, measured) and self._familiar(look):
+            self._astray, self._known = 0, look
+            anchors = step.anchors + np.float32(_DRAWN) * (measured - step.anchors)
+        elif (held := self._held(image, face, look)) is not None:
+            step, look, to_look = held
+            self._astray, anchors = self._astray + 1, step.anchors
+        else:
+            step, self._astray, self._known, self._mesh = None, 0, look, None
         self._past = anchors, look, to_look
-        return replace(face, anchors=anchors, mesh=self._shaped(face, anchors))
+        moved = None if step is None else step.moved
+        return replace(face, anchors=anchors, mesh=self._shaped(face, anchors), moved=moved)
+
+    def _held(self, image: Image, face: Face, measured: Grey) -> tuple[Step, Grey, Affine] | None:
+        """Where the flow says that the face is, its look there, and the way to that; None if that
+        looks no more like the face than what was measured does."""
+        if self._past is None or self._astray >= _PATIENCE:
+            return None
+        # Where landmarks jump and the face does not, it is they who are wrong.
+        last = self._past[0]
+        look, to_look = _cut(image, face, last), similarity(last, _HELD)
+        step = self._followed(look, to_look)
+        if step is None or not self._knows(_cut(image, face, step.anchors), measured):
+            return None
+        return step, look, to_look
+
+    def _familiar(self, look: Grey) -> bool:
+        """Whether landmarks that were doubted are back on the face: to the flow, two faces in one
+        place are one that has moved."""
+        if self._astray == 0 or self._known is None:
+            return True
+        return likeness(self._known, look) > _FAMILIAR
 
     def _knows(self, one: Grey, other: Grey) -> bool:
         """Whether one look is more like this face, when last nobody doubted it, than another."""
         known = self._known
         return known is not None and likeness(known, one) > likeness(known, other)
 
-    def _followed(self, look: Grey, to_look: Affine) -> Points | None:
-        """Where the last anchors have moved by the flow to a look; None if that is unknown."""
-        assert self._past is not None
-        anchors, before, to_before = self._past
-        moved = self._motion(before, look)
-        if moved is None:
+    def _followed(self, look: Grey, to_look: Affine) -> Step | None:
+        """How the flow from the last look to this one has moved the face; None if that is not
+        known."""
+        if self._past is None:
             return None
-        return apply(compose(invert(to_look), compose(moved, to_before)), anchors)
+        anchors, before, to_before = self._past
+        found = self._motion(before, look)
+        if found is None:
+            return None
+        back = invert(to_look)
+        similar, whole = (compose(back, compose(moved, to_before)) for moved in found)
+        return Step(apply(similar, anchors), whole)
 
-    def _motion(self, before: Grey, now: Grey) -> Affine | None:
-        """The similarity (2, 3) that takes the face in one look to that in another; None if the
-        flow between them is not that of a face that moved."""
+    def _motion(self, before: Grey, now: Grey) -> tuple[Affine, Affine] | None:
+        """The similarity and the affine (2, 3) that take the face in one look to that in another;
+        None if the flow between them is not that of a face that moved."""
         flow = self._flow.calc(before, now, np.zeros((*before.shape, 2), np.float32))
         y, x = _POINTS.T
         there = _POINTS[:, ::-1] + flow[y, x]
@@ -102,14 +131,9 @@ class SteadyFace:
         told = slope[y, x] >= max(float(np.median(slope[y, x])), _SLOPE)
         if told.sum() < _FEW:
             return None
-        source, target = _POINTS[told][:, ::-1].astype(np.float64), there[told].astype(np.float64)
-        for _ in range(_ROUNDS):
-            matrix = similarity(source, target)
-            off = np.linalg.norm(source @ matrix[:, :2].T + matrix[:, 2] - target, axis=1)
-            limit = float(np.median(off))
-            near = off <= max(_OUTLIERS * limit, 0.05)
-            source, target = source[near], target[near]
-        return matrix if limit < _TRUSTED else None
+        points = _POINTS[told][:, ::-1].astype(np.float64), there[told].astype(np.float64)
+        similar, missed = _fitted(similarity, *points)
+        return (similar, _fitted(affine, *points)[0]) if missed < _TRUSTED else None
 
     def _shaped(self, face: Face, anchors: Points) -> Points | None:
         """The mesh (468, 2) put where the anchors are; what only shakes is averaged over time."""
@@ -135,10 +159,22 @@ def steadied(
         yield what, image, tuple(people[face.track](image, face) for face in faces)
 
 
-def _near(followed: Points | None, measured: Points) -> TypeGuard[Points]:
+def _fitted(
+    fit: Callable[[Wide, Wide], Affine], source: Wide, target: Wide
+) -> tuple[Affine, float]:
+    """The motion that takes most points (n, 2) closest to others, and by how many pixels half of
+    them miss it."""
+    for _ in range(_ROUNDS):
+        matrix = fit(source, target)
+        off = np.linalg.norm(source @ matrix[:, :2].T + matrix[:, 2] - target, axis=1)
+        missed = float(np.median(off))
+        near = off <= max(_OUTLIERS * missed, 0.05)
+        source, target = source[near], target[near]
+    return matrix, missed
+
+
+def _near(followed: Points, measured: Points) -> bool:
     """Whether anchors have been followed to about where they are measured."""
-    if followed is None:
-        return False
     unit = float(np.linalg.norm(measured[1] - measured[0]))
     return bool(np.abs(followed - measured).max() <= _STRAYED * unit)
 

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from stream_unmask.faces.geometry import apply, compose, invert, scale_of, similarity
+from stream_unmask.faces.geometry import affine, apply, compose, invert, scale_of, similarity
 
 EYES = np.array([(68.5, 106.3), (107.5, 106.3)])
 PAIRS = [
@@ -85,3 +85,21 @@ def test_apply_gives_float32_points():
     moved = apply(np.eye(2, 3), np.arange(6.0).reshape(3, 2))
     assert moved.dtype == np.float32
     assert moved.shape == (3, 2)
+
+
+def test_an_affine_takes_points_anywhere():
+    """Also where no similarity does: squeezed and sheared."""
+    source = np.random.default_rng(0).uniform(-5, 90, (9, 2))
+    wanted = np.array([[0.8, 0.1, 4], [-0.2, 1.1, -7]])
+    assert np.allclose(affine(source, apply(wanted, source)), wanted, atol=1e-5)
+    assert (
+        squared_error(similarity(source, apply(wanted, source)), source, apply(wanted, source)) > 1
+    )
+
+
+def test_of_points_that_do_not_fit_an_affine_leaves_the_least_squares():
+    rng = np.random.default_rng(2)
+    source, target = rng.normal(0, 30, (2, 12, 2))
+    best = affine(source, target)
+    for nudge in rng.normal(0, 0.02, (40, 2, 3)):
+        assert squared_error(best, source, target) < squared_error(best + nudge, source, target)
