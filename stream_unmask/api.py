@@ -25,6 +25,7 @@ from stream_unmask.pipeline import (
     open_parts,
     painted,
     pasted,
+    present,
     segmented,
     whole_mask,
 )
@@ -82,8 +83,7 @@ def unmask_image(
         )
     with nullcontext(parts) if parts is not None else open_parts(options) as parts:
         profile = parts.networks.profile
-        found = parts.landmarker(image, parts.detector(image))
-        faces = tuple(face for face in found if face.sure)
+        faces = present(image, parts)
         crops = [cut(image, face, profile.eyes, profile.size) for face in faces]
         crops = [
             masked(crop, worn(crop.maps, profile), profile)

@@ -27,7 +27,7 @@ from stream_unmask.models.profile import PROFILES, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.options import Options
 from stream_unmask.report import Clock
-from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, Wish
+from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, Wish, worn
 from stream_unmask.types import Crop, Face, Image, Mask
 from stream_unmask.unmask import Networks, finish, paint, widen
 from stream_unmask.video.frame import (
@@ -112,6 +112,28 @@ def appearance(profile: Profile) -> Appearance | None:
     return Appearance.load(engine_path(profile.appearance)) if profile.appearance else None
 
 
+def present(image: Image, parts: Parts) -> tuple[Face, ...]:
+    """The faces of a single picture (H, W, 3) that are surely some."""
+    found = parts.landmarker(image, parts.detector(image))
+    return tuple(face for face in vouched(image, found, parts.networks) if face.sure)
+
+
+def vouched(image: Image, faces: tuple[Face, ...], networks: Networks) -> tuple[Face, ...]:
+    """The same faces, and sure also those that wear a mask.
+
+    A mask takes away what detector and landmarks know faces by. The segmenter looks for nothing
+    else, and was shown what they mistake for faces.
+    """
+    profile = networks.profile
+    doubtful = [face for face in faces if not face.sure]
+    crops = [cut(image, face, profile.eyes, profile.size) for face in doubtful]
+    wearing = iter([
+        crop.maps is not None and worn(crop.maps, profile) is not None
+        for crop in segmented(crops, networks)
+    ])  # fmt: skip
+    return tuple(face if face.sure else replace(face, sure=next(wearing)) for face in faces)
+
+
 def find(frames: Iterable[Frame], parts: Parts, options: Options) -> Iterator[Scene]:
     """Each frame with the crops of its faces, followed from frame to frame and held steady."""
     back, every = options.waits.back, options.every
@@ -119,8 +141,12 @@ def find(frames: Iterable[Frame], parts: Parts, options: Options) -> Iterator[Sc
         max(least * every, min(most * every, back + 1)) if options.smooth else every
         for least, most in (_IN_SIGHT, _ALONE)
     )
-    tracker = Tracker(parts.detector, parts.landmarker, every, rarely, alone)
     profile = parts.networks.profile
+
+    def vouch(image: Image, faces: tuple[Face, ...]) -> tuple[Face, ...]:
+        return vouched(image, faces, parts.networks)
+
+    tracker = Tracker(parts.detector, parts.landmarker, every, rarely, alone, vouch)
     seen: Iterable[Seen] = (_seen(frame, tracker) for frame in frames)
     if back:
         seen = looked_back(seen, parts.landmarker, back, lambda f: to_rgb(f.picture))
@@ -270,14 +296,14 @@ def segmented(crops: Sequence[Crop], networks: Networks) -> list[Crop]:
     return [replace(crop, maps=found) for crop, found in zip(crops, maps, strict=True)]
 
 
-def masked(crop: Crop, worn: Mask | None, profile: Profile) -> Crop:
+def masked(crop: Crop, cloth: Mask | None, profile: Profile) -> Crop:
     """A crop with the mask to repaint by, from what is worn (h, w), or without one.
 
     What the segmenter takes for a mask around the eyes, fringes in coloured light, stays.
     """
-    if worn is None:
+    if cloth is None:
         return replace(crop, maps=None, mask=None)
-    mask = widen(worn, profile)
+    mask = widen(cloth, profile)
     if crop.mesh is not None:
         height, width = mask.shape
         eyes = eye_region(crop.mesh, (height, width))

@@ -35,8 +35,10 @@ from stream_unmask.pipeline import (
     gather,
     masked,
     open_parts,
+    present,
     repaint,
     unmask_frames,
+    vouched,
     whole_mask,
 )
 from stream_unmask.report import Clock
@@ -128,6 +130,28 @@ def fakes_of(profile: Profile, frontal: np.ndarray) -> Make:
 
 def is_blue(image: np.ndarray) -> np.ndarray:
     return (image[..., 2].astype(int) - image[..., 0]) > 60
+
+
+def test_a_mask_vouches_for_a_face_that_nobody_is_sure_of(fakes_of: Make) -> None:
+    """And says nothing of bare ones; where everybody is sure, nobody is asked."""
+    fakes = fakes_of(LEFT, RIGHT)
+    image = to_rgb(picture(0, (LEFT,)).picture)
+    heads = tuple(replace(head(middle), mesh=None) for middle in (LEFT, RIGHT))
+    networks = fakes.parts.networks
+    assert [face.sure for face in vouched(image, heads, networks)] == [True, False]
+    assert fakes.segmented == [2]
+    known = tuple(replace(face, sure=True) for face in heads)
+    assert vouched(image, known, networks) == known
+    assert fakes.segmented == [2]
+
+
+def test_a_picture_has_the_faces_that_are_sure_or_masked(fakes_of: Make) -> None:
+    """Unsure: seen barely by the detector, and with a mesh that lies elsewhere."""
+    fakes = fakes_of()
+    seen = tuple(replace(head(middle), score=0.55) for middle in (LEFT, RIGHT))
+    parts = replace(fakes.parts, detector=lambda _: seen)  # type: ignore[arg-type]
+    found = present(to_rgb(picture(0, (LEFT,)).picture), parts)
+    assert [round(float(face.eyes[:, 0].mean()), -1) for face in found] == [LEFT[0]]
 
 
 def test_a_masked_face_is_repainted_and_nothing_else_is(fakes_of: Make) -> None:

@@ -161,6 +161,16 @@ def _framed(eyes: Points, shift: NDArray[np.float64], zoom: float, degrees: floa
     return np.stack([centre - arm, centre + arm]).astype(np.float32)
 
 
+def anywhere(shape: tuple[int, ...], rng: Generator) -> Points:
+    """Anchors (2, 2) of any size and roll anywhere in a picture: as a rule not on a face."""
+    height, width = shape[:2]
+    reach = rng.uniform(0.03, 0.14) * max(height, width)
+    angle = rng.normal(0, 0.4)
+    arm = reach * np.array([np.cos(angle), np.sin(angle)])
+    centre = rng.uniform(0, 1, 2) * (width, height)
+    return np.array([centre - arm, centre + arm], np.float32)
+
+
 @dataclass(frozen=True)
 class Samples:
     """Draws trios from face sets: sample `index` is always the same for a seed.

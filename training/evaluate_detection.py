@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from skimage import data, io
 
-from stream_unmask.pipeline import Parts
+from stream_unmask.pipeline import present
 from stream_unmask.types import Face, Image
 from training.photos import Photo, Photos
 from training.product import SEED, Bench
@@ -42,21 +42,16 @@ def detection(bench: Bench) -> None:
             if placed is None:
                 continue
             image, centre = placed
-            faces = _faces(bench.parts, image)
+            faces = present(image, bench.parts)
             hits = sum(_holds(face, centre) for face in faces)
             seen, found, elsewhere = seen + 1, found + bool(hits), elsewhere + len(faces) - hits
         row = {"mask, px": width, "n": seen, "found": found / max(seen, 1), "elsewhere": elsewhere}
         bench.add("detection", _TITLE, _NOTE, [row])
     empty = [look for name in EMPTY for look in (_picture(name), _wide(_picture(name)))]
-    count = sum(len(_faces(bench.parts, image)) for image in empty)
+    count = sum(len(present(image, bench.parts)) for image in empty)
     bench.add("detection", _TITLE, _NOTE, [
         {"mask, px": "empty", "n": len(empty), "found": None, "elsewhere": count}
     ])  # fmt: skip
-
-
-def _faces(parts: Parts, image: Image) -> list[Face]:
-    found = parts.landmarker(image, parts.detector(image))
-    return [face for face in found if face.sure]
 
 
 def _single(photo: Photo) -> bool:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from stream_unmask.faces.crop import cut
 from stream_unmask.faces.geometry import scale_of
 from stream_unmask.models.profile import Profile
+from stream_unmask.pipeline import present
 from stream_unmask.types import Crop, Face, Image, Maps
 from stream_unmask.unmask import clean
 from training import metrics, sheets
@@ -44,7 +45,8 @@ def labelled(bench: Bench) -> None:
     for name, load in (("48 test", Photos.test), ("own validation", Photos.own)):
         photos = load(bench.data, bench.profile).photos
         photos = photos[: bench.count(len(photos))]
-        seen = list(see(bench.parts, ((p.name, p.image, p.faces) for p in photos)))
+        pictures = ((p.name, p.image, present(p.image, bench.parts)) for p in photos)
+        seen = list(see(bench.parts, pictures))
         rows = [_figures(*both) for both in zip(photos, seen, strict=True)]
         order = np.argsort([row["IoU"] for row in rows], kind="stable")
         bench.details[name] = {
@@ -166,8 +168,7 @@ def searched(bench: Bench, name: str, most: int | None) -> Iterator[Picture]:
     names = archive.names()
     for index in spread(len(names), bench.count(len(names) if most is None else most)):
         image = archive.read(names[index])
-        faces = bench.parts.landmarker(image, bench.parts.detector(image))
-        yield names[index], image, faces
+        yield names[index], image, present(image, bench.parts)
 
 
 def spread(total: int, wanted: int) -> list[int]:

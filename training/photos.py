@@ -28,7 +28,7 @@ from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.pipeline import pasted, whole_mask
 from stream_unmask.types import Crop, Face, Image, Maps, Mask, Points
 from training import camera, masks, metrics
-from training.dataset import Archive, face_finder, shaken
+from training.dataset import Archive, anywhere, face_finder, shaken
 from training.fit import chw
 from training.masks import Array
 from training.metrics import Decision
@@ -36,6 +36,7 @@ from training.metrics import Decision
 OWN_LABELS = Path(__file__).parent / "labels_validation.json"
 TRAINING_LABELS = Path(__file__).parent / "labels_training.json"
 STRAP_LABELS = Path(__file__).parent / "labels_straps.json"  # of photographs that main labels
+_BESIDE = 0.06  # the share of crops that are held anywhere in a photograph
 REJECTED = Path(__file__).parent / "rejected_photos.txt"  # looked at: wrong, or faces left out
 TEST_LABELS = "labels_photos_with_mask.json"
 SCENES = "photos_with_mask_in_context"
@@ -230,7 +231,8 @@ class RealPhotos:
     maps: (h, w, 2) uint8, 255 for fabric and for straps. counted: (h, w, 2) uint8, 255 where these
     are to be believed.
     faces: the anchors of each face and the number of its photograph; the first `by_hand` of them
-    are in photographs of which at least the straps were outlined by hand.
+    are in photographs of which at least the straps were outlined by hand. whole: so many of the
+    first photographs were outlined by hand as a whole.
     """
 
     images: list[Image]
@@ -238,6 +240,7 @@ class RealPhotos:
     counted: list[NDArray[np.uint8]]
     faces: list[tuple[int, Points]]
     by_hand: int
+    whole: int = 0
 
     @classmethod
     def load(cls, data: Path, folder: Path) -> "RealPhotos":
@@ -251,6 +254,7 @@ class RealPhotos:
             images.append(photo.image)
             maps.append(_bytes(photo.truth, photo.straps))
             counted.append(_bytes(photo.counted, photo.straps_counted))
+        whole = len(images)
         taken = set(json.loads(TRAINING_LABELS.read_text(encoding="utf-8")))
         taken |= set(REJECTED.read_text(encoding="utf-8").split())
         outlined = json.loads(STRAP_LABELS.read_text(encoding="utf-8"))
@@ -270,15 +274,12 @@ class RealPhotos:
                 maps.append(np.dstack([found, straps[0].astype(np.uint8) * np.uint8(255)]))
                 counted.append(_bytes(everywhere, straps[1]))
             faces.append((numbers[key], np.array(entry["anchors"], np.float32)))
-        return cls(images, maps, counted, faces, by_hand)
+        return cls(images, maps, counted, faces, by_hand, whole)
 
     def photographed(self, rng: Generator, profile: Profile) -> tuple[Array, Maps, Maps]:
         """Picture (h, w, 3), fabric and straps and where they count (2, h, w), framed, lit and
-        compressed anew."""
-        rest = len(self.faces) - self.by_hand
-        by_hand = rest == 0 or (self.by_hand > 0 and rng.random() < 0.5)
-        first, last = (0, self.by_hand) if by_hand else (self.by_hand, len(self.faces))
-        number, held = self.faces[int(rng.integers(first, last))]
+        compressed anew; now and then of what is beside the faces."""
+        number, held = self._held(rng)
         face, target = Face((0, 0, 1, 1), held, 1.0), shaken(profile.eyes, rng)
         crop = cut(self.images[number], face, target, profile.size)
         labels = np.dstack([self.maps[number], self.counted[number]])
@@ -288,6 +289,16 @@ class RealPhotos:
         flip = slice(None, None, -1 if rng.random() < 0.5 else 1)
         parts = label[:, flip].transpose(2, 0, 1)
         return picture[:, flip], parts[:2], parts[2:]
+
+    def _held(self, rng: Generator) -> tuple[int, Points]:
+        """The number of a photograph, and the anchors of a face in it."""
+        if self.whole and rng.random() < _BESIDE:
+            number = int(rng.integers(self.whole))
+            return number, anywhere(self.images[number].shape, rng)
+        rest = len(self.faces) - self.by_hand
+        by_hand = rest == 0 or (self.by_hand > 0 and rng.random() < 0.5)
+        first, last = (0, self.by_hand) if by_hand else (self.by_hand, len(self.faces))
+        return self.faces[int(rng.integers(first, last))]
 
 
 def _bytes(fabric: Decision, straps: Decision) -> NDArray[np.uint8]:

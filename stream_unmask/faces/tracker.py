@@ -46,6 +46,7 @@ class Tracker:
     to the next. rarely, alone: the most that it grows to, twofold each time, while there is no
     doubt about anybody, and while nobody is in sight. A face that the detector misses a few times
     running is lost; its number is kept for 30 frames more, in case it turns up again nearby.
+    vouch: the same faces of a picture, `sure` also those of which somebody else is.
     """
 
     def __init__(
@@ -55,11 +56,13 @@ class Tracker:
         every: int = 5,
         rarely: int | None = None,
         alone: int | None = None,
+        vouch: Callable[[Image, tuple[Face, ...]], tuple[Face, ...]] = lambda _, faces: faces,
     ) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, not {every}")
         self._detector = detector
         self._landmarker = landmarker
+        self._vouch = vouch
         self._every = every
         self._rarely, self._alone = (max(every, most or every) for most in (rarely, alone))
         self._tracks: list[_Track] = []
@@ -131,10 +134,11 @@ class Tracker:
         for number, track in enumerate(self._tracks):
             if number not in pairs.values():
                 track.unseen = track.unseen or 1
-        for index, face in enumerate(faces):
-            if index in pairs:
-                _refresh(self._tracks[pairs[index]], face)
-            elif face.sure:
+        for index, number in pairs.items():
+            _refresh(self._tracks[number], faces[index])
+        strangers = tuple(face for index, face in enumerate(faces) if index not in pairs)
+        for face in self._vouch(image, strangers):
+            if face.sure:
                 self._tracks.append(_Track(self._next_number, face, face))
                 self._next_number += 1
 

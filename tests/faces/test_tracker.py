@@ -153,6 +153,35 @@ def test_every_must_be_positive(detector, landmarker):
         Tracker(detector, landmarker, every=0)
 
 
+@pytest.mark.parametrize("vouched", [True, False])
+def test_somebody_else_may_vouch_for_a_face_that_is_not_known(
+    detector, landmarker, place, empty, vouched
+):
+    """And is not asked again once it is followed."""
+    asked = []
+
+    def unsure(image):
+        """The face as the detector finds it, barely."""
+        return tuple(replace(face, score=0.55) for face in detector(image))
+
+    def vouch(image, faces):
+        asked.append(len(faces))
+        return tuple(replace(face, sure=vouched) for face in faces)
+
+    class Hesitant:
+        """Landmarks that are no more sure than the detector."""
+
+        place = staticmethod(landmarker.place)
+
+        def __call__(self, image, faces):
+            return tuple(replace(face, sure=False) for face in landmarker(image, faces))
+
+    tracker = Tracker(unsure, Hesitant(), every=2, vouch=vouch)
+    picture, _ = place(empty, (320, 180), 80)
+    assert [numbers(tracker(picture)) for _ in range(4)] == [[0] * vouched] * 4
+    assert asked == ([1, 0] if vouched else [1, 1])
+
+
 def luma(picture):
     return np.ascontiguousarray(picture[::4, ::4, 1])
 

@@ -1,5 +1,8 @@
 """The wrappers with engines that only look at what they get."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from stream_unmask.backends.function import FunctionEngine
@@ -62,6 +65,24 @@ def test_the_segmenter_gives_each_face_its_maps(profile: Profile) -> None:
         assert maps.shape == (profile.maps, *shape(profile))
         wanted = face[..., : profile.maps].transpose(2, 0, 1) / 255
         assert np.allclose(maps, wanted, atol=1e-6)
+
+
+def test_two_threads_ask_the_segmenter_in_turns() -> None:
+    """Engines take one call at a time."""
+    inside, most = [0], [0]
+
+    def look(faces: np.ndarray) -> np.ndarray:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.02)
+        inside[0] -= 1
+        return faces[:, :2]
+
+    segmenter = Segmenter(FunctionEngine(PORTRAIT.segmenter, look))
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(segmenter, pictures(1, PORTRAIT)) for _ in range(4)]
+        assert [len(one.result()) for one in asked] == [1] * 4
+    assert most == [1]
 
 
 def test_the_inpainter_never_sees_what_the_map_covers(profile: Profile) -> None:
