@@ -201,6 +201,7 @@ def decide(
     """Each scene with the masks of those who wear one, by what is seen in the next ones, too."""
     people: dict[int | None, SteadyMask] = {}
     waiting: deque[tuple[Scene, list[Glance]]] = deque()
+    last: dict[int | None, Glance] = {}
     ahead = options.waits.ahead
 
     def first() -> Scene:
@@ -216,7 +217,9 @@ def decide(
 
     for scene in scenes:
         with clock("steady", scene.frame):
-            waiting.append((scene, [Glance.at(crop, profile) for crop in scene.crops]))
+            glances = [Glance.at(crop, profile, last.get(crop.track)) for crop in scene.crops]
+            last = {glance.crop.track: glance for glance in glances}
+            waiting.append((scene, glances))
         if len(waiting) > ahead:
             yield first()
     while waiting:

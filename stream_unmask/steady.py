@@ -8,7 +8,7 @@ at once.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stream_unmask.faces.geometry import Affine, apply, compose, invert
 from stream_unmask.models.profile import Profile
 from stream_unmask.types import Crop, Image, Maps, Mask, Points
-from stream_unmask.unmask import clean, completed, over_mouth, softened
+from stream_unmask.unmask import Box, around, clean, completed, over_mouth, softened
 
 # How much of the mouth's surroundings a mask covers that is put on, and at least one that stays: on
 # a head that turns the mesh, and the crop with it, slides off the mask.
@@ -40,7 +40,6 @@ _HARDLY = 0.2  # px below which nothing is carried along: resampling blurs
 _LIKENESS = np.exp(-((np.arange(256, dtype=np.float32) / (255 * _SAME)) ** 2))
 
 Floats = NDArray[np.float32]
-Box = tuple[slice, slice]
 _NOWHERE: Affine = np.eye(2, 3)
 _ALL: Box = (slice(None), slice(None))
 
@@ -65,9 +64,12 @@ class Glance:
     cover: float
 
     @classmethod
-    def at(cls, crop: Crop, profile: Profile) -> "Glance":
-        """The glance at a crop that has been segmented."""
+    def at(cls, crop: Crop, profile: Profile, before: "Glance | None" = None) -> "Glance":
+        """The glance at a crop that has been segmented. before: at the same face in the frame
+        before, whose maps these may be."""
         assert crop.maps is not None
+        if before is not None and crop.maps is before.crop.maps:
+            return replace(before, crop=crop, look=_halved(crop.image))
         cover = over_mouth(clean(crop.maps[0], profile), profile)
         maps = np.stack([_halved(one) for one in crop.maps])
         return cls(crop, _halved(crop.image), maps, cover)
@@ -113,22 +115,36 @@ class SteadyMask:
     worn: bool = False
     _covers: list[float] = field(default_factory=list)
     _past: tuple[Glance, Floats, Floats] | None = field(default=None, repr=False)
+    _found: tuple[Mask, float] | None = field(default=None, repr=False)
 
     def __call__(self, now: Glance, coming: Sequence[Glance] = ()) -> Mask | None:
         """What is worn (h, w), 0 to 1: the cleaned map and what hangs on it; None if no mask is.
 
         coming: the same face in the next frames, the nearest first.
         """
+        if self._past is None or now.crop.maps is not self._past[0].crop.maps:
+            self._found = self._look(now, coming)
+        else:
+            # The maps were kept as nothing has changed: what was made of them stays right, and counts
+            # for one frame more.
+            _, maps, counted = self._past
+            self._past = now, maps, 1 + np.minimum(counted, np.float32(_PAST))
+        assert self._found is not None
+        mask, cover = self._found
+        evidence = self._evidence(now, coming)
+        self.worn = cover >= _OFF and evidence >= (_OFF if self.worn else _ON)
+        return mask if self.worn else None
+
+    def _look(self, now: Glance, coming: Sequence[Glance]) -> tuple[Mask, float]:
+        """The same, were a mask worn, and how much of the mouth's surroundings it covers."""
         maps = self._fused(now, coming) if self.smooth else now.crop.maps
         assert maps is not None
-        evidence = self._evidence(now, coming)
         fabric = clean(maps[0], self.profile)
         cover = over_mouth(fabric, self.profile)
-        self.worn = cover >= _OFF and evidence >= (_OFF if self.worn else _ON)
-        if not self.worn:
-            return None
+        if cover < _OFF:
+            return fabric, cover
         whole = completed(fabric, maps, self.profile)
-        return softened(whole, maps) if self.smooth else whole
+        return softened(whole, maps) if self.smooth else whole, cover
 
     def _evidence(self, now: Glance, coming: Sequence[Glance]) -> float:
         """The median of how much the mask covers in this frame and in those around it: as many
@@ -204,7 +220,7 @@ class SteadyFill:
         look = _halved(crop.image)
         same, moved = self._unchanged(crop, look)
         still = same > _STILL and moved < _DRIFTED and self._count > _SETTLED
-        left, box = max(self._left - 1, 1), _around(crop.mask)
+        left, box = max(self._left - 1, 1), around(crop.mask)
         if still and self._kept < _FILL_KEPT:
             self._kept, self._left = self._kept + 1, left
             return Wish(math.inf, left, back, box)
@@ -301,12 +317,6 @@ def _mixed(new: Floats, old: Floats | None, share: float) -> Floats:
     if old is None or share == 1:
         return new
     return np.asarray(cv2.addWeighted(new, share, old, 1 - share, 0.0), np.float32)
-
-
-def _around(mask: Mask) -> Box:
-    """Rows and columns of a crop in which a mask (h, w) is more than nothing."""
-    x, y, width, height = cv2.boundingRect((mask > 0).astype(np.uint8))
-    return slice(y, y + max(height, 1)), slice(x, x + max(width, 1))
 
 
 def _likeness(other: Image, now: Image, lit: bool = False) -> Floats:

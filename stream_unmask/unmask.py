@@ -37,6 +37,9 @@ _SHARPER, _GRAINIER = 1.6, 2.0  # most that the fill's detail is raised by, and 
 _COARSE = 4  # side in pixels of the squares in which that is worked out
 
 
+Box = tuple[slice, slice]
+
+
 @dataclass(frozen=True, slots=True)
 class Networks:
     """The networks of a profile, ready to run."""
@@ -72,7 +75,7 @@ def completed(fabric: Mask, maps: Maps, profile: Profile) -> Mask:
     light, and the straps, if it looks for any."""
     loose = _morphed(cv2.MORPH_OPEN, maps[0] > _LOOSE, profile)
     body = _hanging(loose, fabric, np.ones((3, 3), np.uint8))
-    straps = (maps[1:].max(0, initial=0) > _STRAP).astype(np.uint8)
+    straps = np.asarray((maps[1:] > _STRAP).any(0), np.uint8)
     return _hanging(straps, body, _disc(_GAP / 2, profile))
 
 
@@ -81,8 +84,7 @@ def softened(worn: Mask, maps: Maps) -> Mask:
 
     So that from frame to frame it can move by less than a pixel: an edge of whole pixels crawls.
     """
-    x, y, width, height = cv2.boundingRect(worn.astype(np.uint8))
-    box = slice(max(y - 1, 0), y + height + 1), slice(max(x - 1, 0), x + width + 1)
+    box = around(worn, 1)
     beyond = _STEEP * (maps[0][box] - _LOOSE)
     for straps in maps[1:]:
         beyond = np.maximum(beyond, _STEEP * (straps[box] - _STRAP))
@@ -100,14 +102,26 @@ def _hanging(found: NDArray[np.uint8], on: Mask, near: NDArray[np.uint8]) -> Mas
     count, pieces = cv2.connectedComponents(cv2.dilate(either, near))
     hanging = np.zeros(count, np.float32)
     hanging[pieces[on > 0]] = 1
-    return np.asarray(either * hanging.take(np.asarray(pieces, np.intp)))
+    if hanging[1:].all():
+        return either.astype(np.float32)
+    return np.asarray(either * hanging[pieces])
 
 
 def widen(fabric: Mask, profile: Profile) -> Mask:
     """The map to repaint by: the cleaned one, wider so that no rim is left, with a soft edge."""
-    wide = cv2.dilate(fabric, _disc(_RIM, profile))
-    soft = cv2.GaussianBlur(wide, (0, 0), _FEATHER * profile.unit)
-    return np.maximum(soft, cv2.dilate(fabric, np.ones((3, 3), np.uint8)))
+    blur = _FEATHER * profile.unit
+    box = around(fabric, round(_RIM * profile.unit + 4 * blur) + 1)
+    wide, part = np.zeros_like(fabric), fabric[box]
+    soft = cv2.GaussianBlur(cv2.dilate(part, _disc(_RIM, profile)), (0, 0), blur)
+    wide[box] = cv2.max(soft, cv2.dilate(part, np.ones((3, 3), np.uint8)))
+    return wide
+
+
+def around(mask: Mask, margin: int = 0) -> Box:
+    """Rows and columns in which a mask (h, w) is more than nothing, and so many pixels more."""
+    x, y, width, height = cv2.boundingRect((mask > 0).view(np.uint8))
+    rows = slice(max(y - margin, 0), y + max(height, 1) + margin)
+    return rows, slice(max(x - margin, 0), x + max(width, 1) + margin)
 
 
 def _morphed(kind: int, found: NDArray[Any], profile: Profile) -> NDArray[np.uint8]:
@@ -154,7 +168,10 @@ def repaint(
 
 def finish(painted: Image, face: Image, mask: Mask, profile: Profile) -> Image:
     """The face with what was painted merged in, as sharp and grainy as the skin beside it."""
-    return merge(textured(painted, face, mask, profile), face, mask * _window(profile))
+    box, done = around(mask), face.copy()
+    sharp = textured(painted, face, mask, profile)
+    done[box] = merge(sharp[box], face[box], mask[box] * _window(profile)[box])
+    return done
 
 
 @cache
@@ -201,24 +218,28 @@ def textured(painted: Image, face: Image, mask: Mask, profile: Profile) -> Image
     if profile.enhanced:
         return painted
     window, reach = profile.window(*_BESIDE), 2 * round(_NEAR * profile.unit) + 1
-    beside = (cv2.dilate(mask[window], np.ones((reach, reach))) > 0.02) & (mask[window] < 0.02)
-    if beside.sum() < _FEW * profile.unit**2:
+    hidden = (mask[window] > 0.02).view(np.uint8)
+    beside = cv2.dilate(hidden, np.ones((reach, reach), np.uint8)) > hidden
+    if np.count_nonzero(beside) < _FEW * profile.unit**2:
         return painted
-    sigma = _FINE * profile.unit
-    skin = _fine(face, sigma)[window][beside]
-    detail = _fine(painted, sigma)
+    sigma, box = _FINE * profile.unit, around(mask)
+    skin = _fine(face[window], sigma)[beside]
+    detail, inside = _fine(painted[box], sigma), mask[box][::2, ::2] > 0.9
     # Edges of hair and eyes are among what is beside the mask, and few of the lower values.
-    made = detail[::2, ::2][mask[::2, ::2] > 0.9]
-    wanted, got = (float(np.percentile(np.abs(d), 40)) / 0.52 for d in (skin, made))
+    wanted, got = (
+        float(np.percentile(np.abs(d), 40)) / 0.52 for d in (skin, detail[::2, ::2][inside])
+    )
     gain = float(np.clip(wanted / max(got, 0.3), 1, _SHARPER))
     lack = max(wanted**2 - (gain * got) ** 2, 0.0) ** 0.5
-    added = (gain - 1) * detail + min(0.6 * lack, _GRAINIER) * _grain(mask.shape, sigma)
-    return np.asarray(np.rint((painted + added[..., None]).clip(0, 255)), np.uint8)
+    added = (gain - 1) * detail + min(0.6 * lack, _GRAINIER) * _grain(mask.shape, sigma)[box]
+    sharp = painted.copy()
+    sharp[box] = np.rint((painted[box] + added[..., None]).clip(0, 255))
+    return sharp
 
 
 def _fine(picture: Image, sigma: float) -> Mask:
     """What of a picture's light is finer than sigma pixels (h, w), -255..255."""
-    values = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    values = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY).astype(np.float32)
     return np.asarray(values - cv2.GaussianBlur(values, (0, 0), sigma), np.float32)
 
 

@@ -104,6 +104,26 @@ def test_a_map_that_is_missing_for_a_frame_is_bridged(profile: Profile, ahead: i
         assert ((fabric > 0.5) != wanted).mean() < 0.005
 
 
+def test_where_maps_were_kept_the_mask_is(profile: Profile) -> None:
+    """Nothing is worked out again, and the past counts for as much as if it had been."""
+    maps = disc(profile, 0.77)
+    first = glance(profile, maps)
+    kept = Glance.at(crop(maps, picture(maps, 1)), profile, first)
+    assert kept.maps is first.maps
+    assert not np.array_equal(kept.look, first.look)
+    assert Glance.at(crop(maps.copy(), first.crop.image), profile, first).maps is not first.maps
+    person = SteadyMask(profile)
+    one, other = told(person, [first, kept])
+    assert one is other
+    after = {}
+    for same in (True, False):
+        person = SteadyMask(profile)
+        told(person, [glance(profile, maps if same else maps.copy()) for _ in range(3)])
+        after[same] = person(glance(profile, maps * np.float32(0.2), maps))
+    assert after[True] is not None
+    assert np.abs(after[True] - after[False]).max() < 1e-4
+
+
 def test_unless_each_map_is_to_be_left_as_it_is(profile: Profile) -> None:
     """Then there is nothing to paint by, but only for that frame."""
     there = disc(profile, 0.77)
