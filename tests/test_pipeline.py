@@ -145,11 +145,24 @@ def test_a_mask_vouches_for_a_face_that_nobody_is_sure_of(fakes_of: Make) -> Non
     assert fakes.segmented == [2]
 
 
-def test_a_picture_has_the_faces_that_are_sure_or_masked(fakes_of: Make) -> None:
-    """Unsure: seen barely by the detector, and with a mesh that lies elsewhere."""
-    fakes = fakes_of()
+def barely_seen(fakes: Fakes) -> pipeline.Parts:
+    """Parts whose detector is not sure of the two heads."""
     seen = tuple(replace(head(middle), score=0.55) for middle in (LEFT, RIGHT))
-    parts = replace(fakes.parts, detector=lambda _: seen)  # type: ignore[arg-type]
+    return replace(fakes.parts, detector=lambda _: seen)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_a_face_that_is_barely_seen_is_followed_if_it_wears_a_mask(
+    fakes_of: Make, smooth: bool
+) -> None:
+    frames = [picture(index, (LEFT,)) for index in range(4)]
+    for scene in find(frames, barely_seen(fakes_of()), Options(smooth=smooth)):
+        (crop,) = scene.crops
+        assert is_blue(crop.image).any()
+
+
+def test_a_picture_has_the_faces_that_are_sure_or_masked(fakes_of: Make) -> None:
+    parts = barely_seen(fakes_of())
     found = present(to_rgb(picture(0, (LEFT,)).picture), parts)
     assert [round(float(face.eyes[:, 0].mean()), -1) for face in found] == [LEFT[0]]
 
