@@ -125,8 +125,8 @@ class SteadyMask:
         if self._past is None or now.crop.maps is not self._past[0].crop.maps:
             self._found = self._look(now, coming)
         else:
-            # The maps were kept as nothing has changed: what was made of them stays right, and counts
-            # for one frame more.
+            # Maps are kept while nothing changes: what was made of them stays right, and counts for
+            # one frame more.
             _, maps, counted = self._past
             self._past = now, maps, 1 + np.minimum(counted, np.float32(_PAST))
         assert self._found is not None
