@@ -27,7 +27,7 @@ from stream_unmask.models.profile import PROFILES, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.options import Options
 from stream_unmask.report import Clock
-from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, Wish, worn
+from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, Wish, worn_surely
 from stream_unmask.types import Crop, Face, Image, Mask
 from stream_unmask.unmask import Networks, finish, paint, widen
 from stream_unmask.video.frame import (
@@ -122,15 +122,13 @@ def vouched(image: Image, faces: tuple[Face, ...], networks: Networks) -> tuple[
     """The same faces, and sure also those that wear a mask.
 
     A mask takes away what detector and landmarks know faces by. The segmenter looks for nothing
-    else, and was shown what they mistake for faces.
+    else, and hesitates where what they took for a face is none.
     """
     profile = networks.profile
     doubtful = [face for face in faces if not face.sure]
     crops = [cut(image, face, profile.eyes, profile.size) for face in doubtful]
-    wearing = iter([
-        crop.maps is not None and worn(crop.maps, profile) is not None
-        for crop in segmented(crops, networks)
-    ])  # fmt: skip
+    maps = (crop.maps for crop in segmented(crops, networks))
+    wearing = iter([m is not None and worn_surely(m, profile) for m in maps])
     return tuple(face if face.sure else replace(face, sure=next(wearing)) for face in faces)
 
 
@@ -299,14 +297,14 @@ def segmented(crops: Sequence[Crop], networks: Networks) -> list[Crop]:
     return [replace(crop, maps=found) for crop, found in zip(crops, maps, strict=True)]
 
 
-def masked(crop: Crop, cloth: Mask | None, profile: Profile) -> Crop:
+def masked(crop: Crop, worn: Mask | None, profile: Profile) -> Crop:
     """A crop with the mask to repaint by, from what is worn (h, w), or without one.
 
     What the segmenter takes for a mask around the eyes, fringes in coloured light, stays.
     """
-    if cloth is None:
+    if worn is None:
         return replace(crop, maps=None, mask=None)
-    mask = widen(cloth, profile)
+    mask = widen(worn, profile)
     if crop.mesh is not None:
         height, width = mask.shape
         eyes = eye_region(crop.mesh, (height, width))
