@@ -27,7 +27,7 @@ from stream_unmask.models.profile import PROFILES, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.options import Options
 from stream_unmask.report import Clock
-from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, Wish, worn_surely
+from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, Wish, worn_sharply
 from stream_unmask.types import Crop, Face, Image, Mask
 from stream_unmask.unmask import Networks, finish, paint, widen
 from stream_unmask.video.frame import (
@@ -122,13 +122,17 @@ def vouched(image: Image, faces: tuple[Face, ...], networks: Networks) -> tuple[
     """The same faces, and sure also those that wear a mask.
 
     A mask takes away what detector and landmarks know faces by. The segmenter looks for nothing
-    else, and hesitates where what they took for a face is none.
+    else, and hesitates where what they took for a face is none: the less sure they are, the sharper
+    its map must be. Of 86 doubtful faces in photographs on which it sees a mask, that leaves 60, of
+    which all but a costume and a doll are masked people, and of 23 cups, lamps and galaxies none.
     """
     profile = networks.profile
     doubtful = [face for face in faces if not face.sure]
     crops = [cut(image, face, profile.eyes, profile.size) for face in doubtful]
-    maps = (crop.maps for crop in segmented(crops, networks))
-    wearing = iter([m is not None and worn_surely(m, profile) for m in maps])
+    wearing = iter([
+        crop.maps is not None and worn_sharply(crop.maps, profile, face.score)
+        for crop, face in zip(segmented(crops, networks), doubtful, strict=True)
+    ])  # fmt: skip
     return tuple(face if face.sure else replace(face, sure=next(wearing)) for face in faces)
 
 

@@ -23,7 +23,6 @@ from stream_unmask.unmask import Box, around, clean, completed, over_mouth, soft
 # How much of the mouth's surroundings a mask covers that is put on, and at least one that stays: on
 # a head that turns the mesh, and the crop with it, slides off the mask.
 _ON, _OFF = 0.5, 0.15
-_BLURRED = 0.5  # area in which a map is undecided, in that of the mask: no more on masks
 _RECENT = 2  # frames before this one that say whether a mask is worn, if none to come are known
 _SAME = 0.05  # difference in colour, 0..1, at which another frame's word counts for little
 _PAST, _FILL_PAST = 4.0, 6.0  # frames that the past counts for at most: of maps, and of fills
@@ -51,16 +50,15 @@ def worn(maps: Maps, profile: Profile) -> Mask | None:
     return completed(fabric, maps, profile) if over_mouth(fabric, profile) >= _ON else None
 
 
-def worn_surely(maps: Maps, profile: Profile) -> bool:
-    """Whether a mask is worn in a single picture, and what seems to be one is no wheel or cup.
+def worn_sharply(maps: Maps, profile: Profile, blurred: float) -> bool:
+    """Whether a mask is worn in a single picture, with a map as sharp as masks have.
 
-    Of 86 doubtful faces in photographs on which the segmenter saw one, all 55 whose maps are this
-    sharp were looked at, and are masked faces; of cups, lamps and galaxies none is.
+    blurred: the area in which the map may be undecided at the most, in that of the mask. On masks
+    that is a tenth to a half, on wheels and cups six tenths and more.
     """
     between = np.count_nonzero((maps[0] > 0.1) & (maps[0] < 0.9))
-    return bool(
-        between < _BLURRED * np.count_nonzero(maps[0] > 0.5) and worn(maps, profile) is not None
-    )
+    sharp = bool(between < blurred * np.count_nonzero(maps[0] > 0.5))
+    return sharp and worn(maps, profile) is not None
 
 
 @dataclass(frozen=True, slots=True)

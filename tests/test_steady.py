@@ -9,7 +9,7 @@ import pytest
 
 from stream_unmask.faces.geometry import Affine
 from stream_unmask.models.profile import PORTRAIT, Profile
-from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, worn, worn_surely
+from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, worn, worn_sharply
 from stream_unmask.types import Crop
 from stream_unmask.unmask import clean, widen
 
@@ -312,14 +312,15 @@ def test_what_is_worn_in_a_single_picture(profile: Profile) -> None:
         assert fabric is None or np.array_equal(fabric, clean(maps[0], profile))
 
 
-def test_a_mask_is_worn_surely_if_its_map_is_sharp(profile: Profile) -> None:
+def test_a_mask_is_worn_sharply_if_its_map_is_sharp(profile: Profile) -> None:
     sharp = soft_disc(profile, 0.77)
     vague = np.stack([cv2.GaussianBlur(one, (0, 0), 0.5 * profile.unit) for one in sharp])
-    assert worn_surely(sharp, profile)
+    assert worn_sharply(sharp, profile, 0.5)
+    assert not worn_sharply(sharp, profile, 0.1)
     assert worn(np.minimum(vague * 2, 1), profile) is not None
-    assert not worn_surely(np.minimum(vague * 2, 1), profile)
-    assert not worn_surely(disc(profile, 0.31), profile)
-    assert not worn_surely(empty(profile), profile)
+    assert not worn_sharply(np.minimum(vague * 2, 1), profile, 0.5)
+    assert not worn_sharply(disc(profile, 0.31), profile, 0.5)
+    assert not worn_sharply(empty(profile), profile, 0.5)
 
 
 def test_a_single_picture_has_straps_too() -> None:
