@@ -123,8 +123,8 @@ def vouched(image: Image, faces: tuple[Face, ...], networks: Networks) -> tuple[
 
     A mask takes away what detector and landmarks know faces by. The segmenter looks for nothing
     else, and hesitates where what they took for a face is none: the less sure they are, the sharper
-    its map must be. Of 86 doubtful faces in photographs on which it sees a mask, that leaves 60, of
-    which all but a costume and a doll are masked people, and of 23 cups, lamps and galaxies none.
+    its map must be. Of 86 doubtful faces in photographs on which it sees a mask, that leaves 61, all
+    of them masked people, and of 23 cups, lamps and galaxies none.
     """
     profile = networks.profile
     doubtful = [face for face in faces if not face.sure]
