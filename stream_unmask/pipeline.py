@@ -27,7 +27,7 @@ from stream_unmask.models.profile import PROFILES, Profile
 from stream_unmask.models.segmenter import Segmenter
 from stream_unmask.options import Options
 from stream_unmask.report import Clock
-from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, Wish, worn_sharply
+from stream_unmask.steady import Glance, SteadyFill, SteadyMaps, SteadyMask, Wish, worn
 from stream_unmask.types import Crop, Face, Image, Mask
 from stream_unmask.unmask import Networks, finish, paint, widen
 from stream_unmask.video.frame import (
@@ -123,14 +123,14 @@ def vouched(image: Image, faces: tuple[Face, ...], networks: Networks) -> tuple[
 
     A mask takes away what detector and landmarks know faces by. The segmenter looks for nothing
     else, and hesitates where what they took for a face is none: the less sure they are, the sharper
-    its map must be. Of 86 doubtful faces in photographs on which it sees a mask, that leaves 61, all
-    of them masked people, and of 23 cups, lamps and galaxies none.
+    its map must be. Of 86 doubtful faces in photographs on which it saw a mask, that leaves 61, all
+    masked people, and of 23 cups, lamps and galaxies none.
     """
     profile = networks.profile
     doubtful = [face for face in faces if not face.sure]
     crops = [cut(image, face, profile.eyes, profile.size) for face in doubtful]
     wearing = iter([
-        crop.maps is not None and worn_sharply(crop.maps, profile, face.score)
+        crop.maps is not None and worn(crop.maps, profile, blurred=face.score) is not None
         for crop, face in zip(segmented(crops, networks), doubtful, strict=True)
     ])  # fmt: skip
     return tuple(face if face.sure else replace(face, sure=next(wearing)) for face in faces)
@@ -301,14 +301,14 @@ def segmented(crops: Sequence[Crop], networks: Networks) -> list[Crop]:
     return [replace(crop, maps=found) for crop, found in zip(crops, maps, strict=True)]
 
 
-def masked(crop: Crop, worn: Mask | None, profile: Profile) -> Crop:
+def masked(crop: Crop, cloth: Mask | None, profile: Profile) -> Crop:
     """A crop with the mask to repaint by, from what is worn (h, w), or without one.
 
     What the segmenter takes for a mask around the eyes, fringes in coloured light, stays.
     """
-    if worn is None:
+    if cloth is None:
         return replace(crop, maps=None, mask=None)
-    mask = widen(worn, profile)
+    mask = widen(cloth, profile)
     if crop.mesh is not None:
         height, width = mask.shape
         eyes = eye_region(crop.mesh, (height, width))

@@ -23,6 +23,7 @@ from stream_unmask.unmask import Box, around, clean, completed, over_mouth, soft
 # How much of the mouth's surroundings a mask covers that is put on, and at least one that stays: on
 # a head that turns the mesh, and the crop with it, slides off the mask.
 _ON, _OFF = 0.5, 0.15
+_VAGUE = 1.25  # from how much is undecided in a map it is that of no mask
 _RECENT = 2  # frames before this one that say whether a mask is worn, if none to come are known
 _SAME = 0.05  # difference in colour, 0..1, at which another frame's word counts for little
 _PAST, _FILL_PAST = 4.0, 6.0  # frames that the past counts for at most: of maps, and of fills
@@ -44,21 +45,25 @@ _NOWHERE: Affine = np.eye(2, 3)
 _ALL: Box = (slice(None), slice(None))
 
 
-def worn(maps: Maps, profile: Profile) -> Mask | None:
-    """What is worn in a single picture (h, w), 0 or 1; None if no mask is. maps: (c, h, w)."""
-    fabric = clean(maps[0], profile)
-    return completed(fabric, maps, profile) if over_mouth(fabric, profile) >= _ON else None
+def worn(maps: Maps, profile: Profile, blurred: float = _VAGUE) -> Mask | None:
+    """What is worn in a single picture (h, w), 0 or 1; None if no mask is. maps: (c, h, w).
 
-
-def worn_sharply(maps: Maps, profile: Profile, blurred: float) -> bool:
-    """Whether a mask is worn in a single picture, with a map as sharp as masks have.
-
-    blurred: the area in which the map may be undecided at the most, in that of the mask. On masks
-    that is a tenth to a half, on wheels and cups six tenths and more.
+    blurred: how much of the map may be undecided, as `undecided` tells it.
     """
-    between = np.count_nonzero((maps[0] > 0.1) & (maps[0] < 0.9))
-    sharp = bool(between < blurred * np.count_nonzero(maps[0] > 0.5))
-    return sharp and worn(maps, profile) is not None
+    fabric = clean(maps[0], profile)
+    if over_mouth(fabric, profile) < _ON or undecided(maps) >= blurred:
+        return None
+    return completed(fabric, maps, profile)
+
+
+def undecided(maps: Maps) -> float:
+    """The area in which maps (c, h, w) leave open whether it is fabric, in the area of what is.
+
+    On masks that is a tenth to a half, rarely as much as there is mask; on wheels, cups and posters
+    that were taken for faces six tenths to many times as much.
+    """
+    between = float(np.count_nonzero((maps[0] > 0.1) & (maps[0] < 0.9)))
+    return between / max(float(np.count_nonzero(maps[0] > 0.5)), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ class Glance:
     """A crop with maps, made ready to be compared with others of the same face.
 
     look, maps: its picture (h, w, 3) and its maps (c, h, w) at half the size. cover: how much of
-    the mouth's surroundings the cleaned map covers.
+    the mouth's surroundings the cleaned map covers; nothing if it is too vague for a mask.
     """
 
     crop: Crop
@@ -81,7 +86,8 @@ class Glance:
         assert crop.maps is not None
         if before is not None and crop.maps is before.crop.maps:
             return replace(before, crop=crop, look=_halved(crop.image))
-        cover = over_mouth(clean(crop.maps[0], profile), profile)
+        vague = undecided(crop.maps) >= _VAGUE
+        cover = 0.0 if vague else over_mouth(clean(crop.maps[0], profile), profile)
         maps = np.stack([_halved(one) for one in crop.maps])
         return cls(crop, _halved(crop.image), maps, cover)
 
