@@ -71,13 +71,15 @@ class Glance:
     """A crop with maps, made ready to be compared with others of the same face.
 
     look, maps: its picture (h, w, 3) and its maps (c, h, w) at half the size. cover: how much of
-    the mouth's surroundings the cleaned map covers; nothing if it is too vague for a mask.
+    the mouth's surroundings the cleaned map covers. vague: whether it is too undecided for a mask
+    that nobody knew of.
     """
 
     crop: Crop
     look: Image
     maps: Floats
     cover: float
+    vague: bool
 
     @classmethod
     def at(cls, crop: Crop, profile: Profile, before: "Glance | None" = None) -> "Glance":
@@ -86,10 +88,15 @@ class Glance:
         assert crop.maps is not None
         if before is not None and crop.maps is before.crop.maps:
             return replace(before, crop=crop, look=_halved(crop.image))
-        vague = undecided(crop.maps) >= _VAGUE
-        cover = 0.0 if vague else over_mouth(clean(crop.maps[0], profile), profile)
+        cover = over_mouth(clean(crop.maps[0], profile), profile)
         maps = np.stack([_halved(one) for one in crop.maps])
-        return cls(crop, _halved(crop.image), maps, cover)
+        return cls(crop, _halved(crop.image), maps, cover, undecided(crop.maps) >= _VAGUE)
+
+    @property
+    def evidence(self) -> tuple[float, float]:
+        """The cover for one who wears no mask as yet, nothing of a vague map, and for one who does:
+        on a small face some maps are vague, and its mask must not blink."""
+        return 0.0 if self.vague else self.cover, self.cover
 
 
 @dataclass(slots=True)
@@ -130,7 +137,7 @@ class SteadyMask:
     profile: Profile
     smooth: bool = True
     worn: bool = False
-    _covers: list[float] = field(default_factory=list)
+    _before: list[tuple[float, float]] = field(default_factory=list)  # the evidence of each frame
     _past: tuple[Glance, Floats, Floats] | None = field(default=None, repr=False)
     _found: tuple[Mask, float] | None = field(default=None, repr=False)
 
@@ -166,11 +173,11 @@ class SteadyMask:
     def _evidence(self, now: Glance, coming: Sequence[Glance]) -> float:
         """The median of how much the mask covers in this frame and in those around it: as many
         before as after, so that neither outvotes the other where one is put on or taken off."""
-        reach = min(len(self._covers), len(coming)) if coming else _RECENT
-        before = self._covers[::-1][:reach]
-        self._covers = [*self._covers, now.cover][-max(len(coming), _RECENT) :]
-        after = [glance.cover for glance in coming[:reach]]
-        return float(np.median([*before, now.cover, *after]))
+        reach = min(len(self._before), len(coming)) if coming else _RECENT
+        before = self._before[::-1][:reach]
+        self._before = [*self._before, now.evidence][-max(len(coming), _RECENT) :]
+        seen = (*before, now.evidence, *(glance.evidence for glance in coming[:reach]))
+        return float(np.median([each[self.worn] for each in seen]))
 
     def _fused(self, now: Glance, coming: Sequence[Glance]) -> Maps:
         """The maps (c, h, w) of this frame, those of others blended in; remembers the past."""

@@ -330,11 +330,13 @@ def test_a_map_that_leaves_much_open_is_that_of_no_mask(profile: Profile) -> Non
     assert not any(shown(SteadyMask(profile), [glance(profile, poster)] * 9, AHEAD))
 
 
-def test_one_vague_map_takes_no_mask_off(profile: Profile) -> None:
+@pytest.mark.parametrize("ahead", [0, AHEAD])
+def test_vague_maps_take_no_mask_off(profile: Profile, ahead: int) -> None:
+    """On a small face some are, here and there or for a while."""
     there = soft_disc(profile, 0.77)
-    seen = [glance(profile, there, seed=seed) for seed in range(9)]
-    seen[5] = glance(profile, vague(there, profile), there, seed=5)
-    assert all(shown(SteadyMask(profile), seen, AHEAD))
+    seen = [glance(profile, there, seed=seed) for seed in range(12)]
+    seen[5:9] = [glance(profile, vague(there, profile), there, seed=seed) for seed in range(5, 9)]
+    assert all(shown(SteadyMask(profile), seen, ahead))
 
 
 def test_a_single_picture_has_straps_too() -> None:
