@@ -2,6 +2,7 @@
 
 const byId = (id) => document.getElementById(id);
 const OFTEN = 1000; // milliseconds from one look at the connection to the next
+const PATIENCE = 20_000; // milliseconds in which a connection comes about, or never does
 let call = null; // the connection, while there is one
 
 export function startLive(limits) {
@@ -32,6 +33,10 @@ async function start() {
     mine.stream = await camera();
     if (call !== mine) return end(mine);
     say("The connection is made.");
+    setTimeout(() => {
+      if (call === mine && ["new", "connecting"].includes(mine.peer.connectionState))
+        stop("No connection came about. Please try again.");
+    }, PATIENCE);
     await connect(mine);
   } catch (error) {
     end(mine);
