@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import takewhile
 from typing import TypeVar
 
@@ -128,11 +129,11 @@ def vouched(image: Image, faces: tuple[Face, ...], networks: Networks) -> tuple[
     """
     profile = networks.profile
     doubtful = [face for face in faces if not face.sure]
-    crops = [cut(image, face, profile.eyes, profile.size) for face in doubtful]
-    wearing = iter([
-        crop.maps is not None and worn(crop.maps, profile, blurred=face.score) is not None
-        for crop, face in zip(segmented(crops, networks), doubtful, strict=True)
-    ])  # fmt: skip
+    if not doubtful:
+        return faces
+    looks = [cut(image, face, profile.eyes, profile.size).image for face in doubtful]
+    both = zip(networks.segmenter(looks), doubtful, strict=True)
+    wearing = iter([worn(maps, profile, blurred=face.score) is not None for maps, face in both])
     return tuple(face if face.sure else replace(face, sure=next(wearing)) for face in faces)
 
 
@@ -143,12 +144,9 @@ def find(frames: Iterable[Frame], parts: Parts, options: Options) -> Iterator[Sc
         max(least * every, min(most * every, back + 1)) if options.smooth else every
         for least, most in (_IN_SIGHT, _ALONE)
     )
-    profile = parts.networks.profile
-
-    def vouch(image: Image, faces: tuple[Face, ...]) -> tuple[Face, ...]:
-        return vouched(image, faces, parts.networks)
-
+    vouch = partial(vouched, networks=parts.networks)
     tracker = Tracker(parts.detector, parts.landmarker, every, rarely, alone, vouch)
+    profile = parts.networks.profile
     seen: Iterable[Seen] = (_seen(frame, tracker) for frame in frames)
     if back:
         seen = looked_back(seen, parts.landmarker, back, lambda f: to_rgb(f.picture))

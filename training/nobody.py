@@ -8,7 +8,7 @@ so whoever else is in them wears none either.
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stream_unmask.faces.crop import cut
 from stream_unmask.faces.detector import Detector, covers
-from stream_unmask.faces.landmarks import Landmarker, anchors
+from stream_unmask.faces.landmarks import Landmarker
 from stream_unmask.models.profile import Profile
 from stream_unmask.types import Face, Points
 from training import camera
@@ -29,13 +29,10 @@ _PASSES = 3  # as the product places meshes
 _FOUND = 0.6  # the share of crops that the detector would take for faces
 
 
-def others(name: str, faces: FaceSet, detector: Detector, landmarker: Landmarker) -> list[Face]:
+def others(index: int, faces: FaceSet, detector: Detector, landmarker: Landmarker) -> list[Face]:
     """What the detector sees in a picture besides its person, however unsure the landmarks are."""
-    image = faces.archive.read(name)
-    mesh = faces.meshes[faces.names.index(name)]
-    low, high = mesh.min(0), mesh.max(0)
-    box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
-    person = Face(box, anchors(mesh), 1.0, mesh)
+    image, mesh = faces.archive.read(faces.names[index]), faces.meshes[index]
+    person = replace(faces.face(index), box=(*mesh.min(0).tolist(), *mesh.max(0).tolist()))
     found = tuple(face for face in detector(image) if not covers(face, person))
     for _ in range(_PASSES):
         found = landmarker.place(image, found)
@@ -80,8 +77,8 @@ def main() -> None:
     finder = face_finder()
     names: list[str] = []
     held: list[NDArray[np.float32]] = []
-    for name in faces.names:
-        for face in others(name, faces, *finder):
+    for index, name in enumerate(faces.names):
+        for face in others(index, faces, *finder):
             if face.anchors is not None:
                 names.append(name)
                 held.append(face.anchors)

@@ -291,7 +291,7 @@ class RealPhotos:
         return picture[:, flip], parts[:2], parts[2:]
 
     def _held(self, rng: Generator) -> tuple[int, Points]:
-        """The number of a photograph, and the anchors of a face in it."""
+        """The number of a photograph, and the anchors of a face in it, or of anything."""
         if self.whole and rng.random() < _BESIDE:
             number = int(rng.integers(self.whole))
             return number, anywhere(self.images[number].shape, rng)

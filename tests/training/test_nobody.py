@@ -11,7 +11,7 @@ pytestmark = pytest.mark.needs_train
 pytest.importorskip("torch")
 
 from stream_unmask.models.profile import PORTRAIT, Profile  # noqa: E402
-from training.dataset import Archive, FaceSet, anywhere, face_finder  # noqa: E402
+from training.dataset import Archive, FaceSet, Samples, anywhere, face_finder, shaken  # noqa: E402
 from training.nobody import Nobody, others  # noqa: E402
 from training.segmenter import Draw  # noqa: E402
 
@@ -29,7 +29,7 @@ def pair(faces: FaceSet, tmp_path_factory: pytest.TempPathFactory) -> FaceSet:
 
 def test_others_are_who_is_beside_the_person(pair: FaceSet) -> None:
     middle = pair.archive.read("pair.png").shape[1] / 2
-    found = others("pair.png", pair, *face_finder())
+    found = others(0, pair, *face_finder())
     assert any(face.eyes[:, 0].min() > middle for face in found)
     mine = pair.meshes[0].mean(0)
     for face in found:
@@ -59,7 +59,7 @@ def test_anywhere_is_within_the_picture_and_of_any_size() -> None:
 
 def test_the_segmenter_is_shown_that_nobody_wears_no_mask(faces: FaceSet) -> None:
     """In about the share of crops that was planned."""
-    samples = pytest.importorskip("tests.training.test_segmenter").samples(faces, PORTRAIT)
+    samples = Samples([faces], [1.0], PORTRAIT, [], 1, paper=0, bare=0.35, framing=shaken)
     held = np.float32([(40, 40), (70, 40)])
     with_nobody, without = (
         Draw(samples, None, 0.0, nobody)
